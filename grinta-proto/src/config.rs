@@ -1,0 +1,397 @@
+//! What a node is told at its start, and every limit that keeps it bounded.
+//!
+//! Each field says its unit, its default and the reason for the default. [`Config::new`] is the
+//! local-network preset; [`Config::wan`] and [`Config::test`] change the timings only.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::name::{FabricName, NodeName};
+
+/// Labels of a member: short strings by which programs choose among nodes.
+pub type Labels = BTreeMap<String, String>;
+
+/// Everything a node is told at its start but its credentials.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Config {
+    /// The node's name. It must be in the node's certificate.
+    pub node: NodeName,
+    /// The fabric to belong to; nodes of another one are refused.
+    pub fabric: FabricName,
+    /// The node's labels.
+    pub labels: Labels,
+    /// Where members of the fabric may be found at the start, and again after a loss of all.
+    pub neighbours: Vec<Neighbour>,
+    /// Connections.
+    pub connection: ConnectionConfig,
+    /// Failure detection and gossip.
+    pub membership: MembershipConfig,
+    /// Bounds on what a node holds and takes.
+    pub limits: Limits,
+}
+
+/// A place where a member of the fabric may be found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// As the user wrote it: `host:port`.
+    pub host: String,
+    /// Its addresses, or why it has none. It is reached when one of them answers.
+    pub addresses: Result<Vec<SocketAddr>, String>,
+}
+
+/// Timings of connections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ConnectionConfig {
+    /// How long a connection may take from its first packet until both have said `Hello`.
+    /// Default 5 s: a round trip is milliseconds, a lost first packet costs one retry of a second.
+    pub handshake_timeout: Duration,
+    /// Without a packet for this long a connection is lost. Default 15 s: longer than any
+    /// suspicion in a small fabric, so that membership and not the transport decides.
+    pub idle_timeout: Duration,
+    /// A quiet connection sends a packet this often. Default 4 s: three may be lost in a row.
+    pub keep_alive_interval: Duration,
+    /// Round-trip time assumed before the first is measured. Default 100 ms: QUIC's own third of
+    /// a second makes a lost first packet cost a second.
+    pub initial_rtt: Duration,
+    /// How long an accepted stream may take to bring its whole first frame. Default 5 s.
+    pub first_frame_timeout: Duration,
+    /// How long `join` waits for the slower neighbours once one has answered. Default 500 ms.
+    pub join_settle: Duration,
+}
+
+/// Timings of failure detection and gossip.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MembershipConfig {
+    /// One random member is probed this often. Default 1 s, as memberlist's LAN profile.
+    pub probe_interval: Duration,
+    /// How long a probe waits for a direct answer before it asks others to try. Default 500 ms.
+    pub probe_timeout: Duration,
+    /// How many members are asked to probe in our place. Default 3.
+    pub indirect_probes: usize,
+    /// A suspect has `suspicion_multiplier * log10(members) * probe_interval` (at least
+    /// `suspicion_multiplier * probe_interval`) to refute. Default 4.
+    pub suspicion_multiplier: u32,
+    /// Changes are told to a few members this often. Default 200 ms.
+    pub gossip_interval: Duration,
+    /// To how many members. Default 3.
+    pub gossip_fanout: usize,
+    /// The whole of the members and names is compared with one random member this often.
+    /// Default 5 s: it bounds how long a heal can take to complete.
+    pub push_pull_interval: Duration,
+    /// How long a member that is down is remembered. Default 48 h: within it, no late message
+    /// brings back what it had claimed.
+    pub down_retention: Duration,
+}
+
+/// Bounds on what a node holds and takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Connections, and handshakes with peers we dial. Default 2,048: a full mesh of a thousand,
+    /// twice over while both sides dial.
+    pub connections_max: usize,
+    /// Handshakes under way that others began. Beyond it newcomers must prove their address first;
+    /// beyond twice it they are not answered. Default 64.
+    pub handshakes_max: usize,
+    /// Flows that one peer may have open towards this node. Default 256: a slot costs about 80
+    /// bytes a side whether or not it is used.
+    pub flows_per_peer_max: u32,
+    /// Flows that wait at one endpoint to be accepted. Default 64.
+    pub accept_queue_max: usize,
+    /// Endpoints of this node. Default 100,000.
+    pub endpoints_max: usize,
+    /// Dials under way. Default 4,096.
+    pub dials_max: usize,
+    /// Longest control frame and first frame, in bytes. Default 64 KiB.
+    pub control_frame_len_max: usize,
+    /// Longest message of a flow, in bytes. Default 16 MiB.
+    pub message_len_max: usize,
+    /// Bytes that a flow holds for its peer before its sender waits. Default 64 KiB; a longer
+    /// message is taken alone.
+    pub flow_send_buffer: usize,
+    /// Bytes a peer may send on one flow before they are read. Default 1 MiB.
+    pub flow_receive_window: u32,
+    /// Bytes a peer may send on all its flows before they are read. Default 16 MiB.
+    pub connection_receive_window: u32,
+    /// Bytes sent on one connection and not yet acknowledged. Default 16 MiB.
+    pub connection_send_window: u64,
+    /// Congestion window, in bytes. Default 2 MiB: more than that on a local path only fills
+    /// queues until they drop.
+    pub congestion_window_max: u64,
+    /// Control messages that wait for a connection to come up or to take them, in bytes. The
+    /// oldest are dropped. Default 1 MiB.
+    pub control_queue_max: usize,
+    /// Messages that an in-process flow holds before its sender waits. Default 1,024.
+    pub local_queue_max: usize,
+}
+
+impl Config {
+    /// A node named `node` with the defaults for a local network.
+    #[must_use]
+    pub fn new(node: NodeName) -> Self {
+        Self {
+            node,
+            fabric: FabricName::default(),
+            labels: Labels::new(),
+            neighbours: Vec::new(),
+            connection: ConnectionConfig::default(),
+            membership: MembershipConfig::default(),
+            limits: Limits::default(),
+        }
+    }
+
+    /// The same node with timings for wide-area networks: slower probes, longer patience.
+    #[must_use]
+    pub fn wan(mut self) -> Self {
+        self.membership.probe_interval = Duration::from_secs(5);
+        self.membership.probe_timeout = Duration::from_secs(3);
+        self.membership.suspicion_multiplier = 6;
+        self.membership.gossip_interval = Duration::from_millis(500);
+        self.membership.gossip_fanout = 4;
+        self.membership.push_pull_interval = Duration::from_secs(15);
+        self.connection.handshake_timeout = Duration::from_secs(10);
+        self.connection.idle_timeout = Duration::from_secs(45);
+        self.connection.keep_alive_interval = Duration::from_secs(12);
+        self.connection.initial_rtt = Duration::from_millis(333);
+        self
+    }
+
+    /// The same node with timings for tests on one machine: a failure is seen within seconds.
+    #[must_use]
+    pub fn test(mut self) -> Self {
+        self.membership.probe_interval = Duration::from_millis(200);
+        self.membership.probe_timeout = Duration::from_millis(100);
+        self.membership.gossip_interval = Duration::from_millis(20);
+        self.membership.push_pull_interval = Duration::from_millis(500);
+        self.connection.handshake_timeout = Duration::from_secs(2);
+        self.connection.idle_timeout = Duration::from_secs(3);
+        self.connection.keep_alive_interval = Duration::from_millis(800);
+        self.connection.first_frame_timeout = Duration::from_millis(500);
+        self
+    }
+}
+
+/// A timing or limit that no node can work with.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{field}` is {value}; it must be {least} to {most}")]
+#[non_exhaustive]
+pub struct ConfigError {
+    /// The field.
+    pub field: &'static str,
+    /// Its value.
+    pub value: String,
+    /// The least allowed.
+    pub least: String,
+    /// The most allowed.
+    pub most: String,
+}
+
+impl Config {
+    /// Holds every timing and limit against the range in which a node works.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first that is out of its range.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        self.connection.check()?;
+        self.membership.check()?;
+        self.limits.check()
+    }
+}
+
+impl ConnectionConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        check_durations([
+            ("handshake_timeout", self.handshake_timeout, DAY),
+            ("idle_timeout", self.idle_timeout, DAY),
+            ("keep_alive_interval", self.keep_alive_interval, DAY),
+            ("initial_rtt", self.initial_rtt, Duration::from_secs(10)),
+            ("first_frame_timeout", self.first_frame_timeout, DAY),
+            ("join_settle", self.join_settle, DAY),
+        ])
+    }
+}
+
+impl MembershipConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        check_durations([
+            ("probe_interval", self.probe_interval, DAY),
+            ("probe_timeout", self.probe_timeout, self.probe_interval),
+            ("gossip_interval", self.gossip_interval, DAY),
+            ("push_pull_interval", self.push_pull_interval, DAY),
+            ("down_retention", self.down_retention, DAY * 3660),
+        ])?;
+        let multiplier = self.suspicion_multiplier as usize;
+        check_counts([
+            ("indirect_probes", self.indirect_probes, 100),
+            ("suspicion_multiplier", multiplier, 10_000),
+            ("gossip_fanout", self.gossip_fanout, 100),
+        ])
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), ConfigError> {
+        check_counts([
+            ("connections_max", self.connections_max, COUNT_MAX),
+            ("handshakes_max", self.handshakes_max, COUNT_MAX),
+            (
+                "flows_per_peer_max",
+                self.flows_per_peer_max as usize,
+                1 << 20,
+            ),
+            ("accept_queue_max", self.accept_queue_max, COUNT_MAX),
+            ("endpoints_max", self.endpoints_max, COUNT_MAX),
+            ("dials_max", self.dials_max, COUNT_MAX),
+            ("message_len_max", self.message_len_max, BYTES_MAX),
+            ("flow_send_buffer", self.flow_send_buffer, BYTES_MAX),
+            ("local_queue_max", self.local_queue_max, COUNT_MAX),
+        ])?;
+        let window = self.flow_receive_window;
+        let frame = self.control_frame_len_max;
+        check_range("control_frame_len_max", frame, 8 * 1024, 16 << 20)?;
+        check_range("flow_receive_window", window, 2048, 4 << 20)?;
+        let whole = self.connection_receive_window;
+        check_range("connection_receive_window", whole, window, 1 << 30)?;
+        let sent = self.connection_send_window;
+        check_range("connection_send_window", sent, 2048, 1 << 40)?;
+        let congestion = self.congestion_window_max;
+        check_range("congestion_window_max", congestion, 16 * 1024, 1 << 40)?;
+        check_range(
+            "control_queue_max",
+            self.control_queue_max,
+            64 * 1024,
+            1 << 30,
+        )
+    }
+}
+
+impl Default for ConnectionConfig {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(15),
+            keep_alive_interval: Duration::from_secs(4),
+            initial_rtt: Duration::from_millis(100),
+            first_frame_timeout: Duration::from_secs(5),
+            join_settle: Duration::from_millis(500),
+        }
+    }
+}
+
+impl Default for MembershipConfig {
+    fn default() -> Self {
+        Self {
+            probe_interval: Duration::from_secs(1),
+            probe_timeout: Duration::from_millis(500),
+            indirect_probes: 3,
+            suspicion_multiplier: 4,
+            gossip_interval: Duration::from_millis(200),
+            gossip_fanout: 3,
+            push_pull_interval: Duration::from_secs(5),
+            down_retention: Duration::from_secs(48 * 3600),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections_max: 2048,
+            handshakes_max: 64,
+            flows_per_peer_max: 256,
+            accept_queue_max: 64,
+            endpoints_max: 100_000,
+            dials_max: 4096,
+            control_frame_len_max: 64 * 1024,
+            message_len_max: 16 * 1024 * 1024,
+            flow_send_buffer: 64 * 1024,
+            flow_receive_window: 1024 * 1024,
+            connection_receive_window: 16 * 1024 * 1024,
+            connection_send_window: 16 * 1024 * 1024,
+            congestion_window_max: 2 * 1024 * 1024,
+            control_queue_max: 1024 * 1024,
+            local_queue_max: 1024,
+        }
+    }
+}
+
+fn check_durations<const N: usize>(
+    fields: [(&'static str, Duration, Duration); N],
+) -> Result<(), ConfigError> {
+    for (field, value, most) in fields {
+        check_range(field, value, Duration::from_millis(1), most)?;
+    }
+    Ok(())
+}
+
+fn check_counts<const N: usize>(
+    fields: [(&'static str, usize, usize); N],
+) -> Result<(), ConfigError> {
+    for (field, value, most) in fields {
+        check_range(field, value, 1, most)?;
+    }
+    Ok(())
+}
+
+fn check_range<T: PartialOrd + fmt::Debug>(
+    field: &'static str,
+    value: T,
+    least: T,
+    most: T,
+) -> Result<(), ConfigError> {
+    if least <= value && value <= most {
+        return Ok(());
+    }
+    Err(ConfigError {
+        field,
+        value: format!("{value:?}"),
+        least: format!("{least:?}"),
+        most: format!("{most:?}"),
+    })
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// As long as a piece of memory can be.
+const BYTES_MAX: usize = isize::MAX as usize;
+/// More of anything than a node can hold.
+const COUNT_MAX: usize = 1 << 30;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config() -> Config {
+        Config::new(NodeName::new("a").unwrap())
+    }
+
+    #[test]
+    fn every_preset_works() {
+        assert_eq!(config().check(), Ok(()));
+        assert_eq!(config().wan().check(), Ok(()));
+        assert_eq!(config().test().check(), Ok(()));
+    }
+
+    #[test]
+    fn what_no_node_can_work_with_is_named_with_its_range() {
+        let mut config = config();
+        config.membership.probe_timeout = Duration::from_secs(2);
+        assert_eq!(
+            config.check().unwrap_err().to_string(),
+            "`probe_timeout` is 2s; it must be 1ms to 1s",
+        );
+        config.membership.probe_interval = Duration::MAX;
+        assert_eq!(config.check().unwrap_err().field, "probe_interval");
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_refused() {
+        let mut config = config();
+        config.limits.accept_queue_max = 0;
+        assert_eq!(config.check().unwrap_err().field, "accept_queue_max");
+    }
+}

@@ -1,0 +1,90 @@
+//! Claims as they travel: what one node says of the names it holds.
+//!
+//! Every node keeps, for every owner, that owner's own versioned set of names. These are the
+//! pieces in which such sets are told from node to node; `node::control::directory` merges them.
+
+use crate::name::{EndpointName, NodeName, Session};
+
+/// A point in an owner's history. Each change of the owner's set takes the next one, from 1.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version(pub u64);
+
+/// When a name was claimed: a hybrid logical clock. The oldest stamp owns the name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Stamp {
+    /// Milliseconds since the Unix epoch, never behind a stamp seen before.
+    pub unix_ms: u64,
+    /// Orders stamps of one millisecond.
+    pub counter: u32,
+}
+
+/// Whether a claim says that its owner holds the name or that it released it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ClaimState {
+    /// The owner serves the name, or stands by for it.
+    Held,
+    /// The owner gave the name up.
+    Released,
+}
+
+/// One node's versioned statement that it holds, or released, a name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Claim {
+    /// The name.
+    pub name: EndpointName,
+    /// The owner's version that this statement made.
+    pub version: Version,
+    /// When the owner claimed the name.
+    pub stamp: Stamp,
+    /// Held or released.
+    pub state: ClaimState,
+}
+
+/// How far a replica of one owner's set reaches.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnerHead {
+    /// Whose set.
+    pub owner: NodeName,
+    /// Which run of the owner; a later one voids the earlier ones.
+    pub session: Session,
+    /// Every claim up to this version is held. It is less than the floor while the replica is
+    /// being refilled.
+    pub version: Version,
+    /// Releases up to this version have been forgotten.
+    pub floor: Version,
+}
+
+impl OwnerHead {
+    /// The head of a replica that knows nothing of `owner`: asks for everything. No run of a node
+    /// is session zero.
+    #[must_use]
+    pub fn unknown(owner: NodeName) -> Self {
+        Self {
+            owner,
+            session: Session(0),
+            version: Version(0),
+            floor: Version(0),
+        }
+    }
+}
+
+/// A piece of one owner's history: its claims with versions in `(after, upto]`, in the order of
+/// their versions, one per name (the latest).
+///
+/// Any prefix is a valid delta: cut behind a claim and set `upto` to that claim's version. It may
+/// then end below the floor.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnerDelta {
+    /// Whose set.
+    pub owner: NodeName,
+    /// Which run of the owner.
+    pub session: Session,
+    /// The delta continues a replica that reaches to this version; zero starts from nothing.
+    pub after: Version,
+    /// A replica that applied the delta reaches to this version.
+    pub upto: Version,
+    /// The owner's floor, as far as the sender knows.
+    pub floor: Version,
+    /// The claims.
+    pub claims: Vec<Claim>,
+}

@@ -1,0 +1,526 @@
+//! Control messages to and from their protobuf form.
+
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{
+    BUCKETS_MAX, CLAIMS_MAX, ControlMessage, ENTRIES_MAX, Health, LABELS_LEN_MAX, LabelChange,
+    Labelling, MemberIdentity, MemberRecord, MemberUpdate, NameHeads, NamePull, Names, Rumour,
+    SwimHeader, SwimKind, SwimPacket, SyncReply, SyncRequest, UPDATES_MAX, check_labels,
+};
+use crate::name::{InvalidName, Session};
+use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Stamp, Version};
+use crate::wire::generated::control_message::Kind;
+use crate::wire::generated::{self, MemberState};
+use crate::wire::malformed::{FieldFault, MalformedMessage};
+use crate::wire::stream::{decode_address, encode_address};
+
+impl From<&ControlMessage> for generated::ControlMessage {
+    fn from(message: &ControlMessage) -> Self {
+        let kind = match message {
+            ControlMessage::Swim(packet) => Kind::Swim(packet.into()),
+            ControlMessage::Rumour(rumour) => Kind::Rumour(generated::Rumour {
+                deltas: all(&rumour.deltas),
+                heads: all(&rumour.heads),
+                labels: all(&rumour.labels),
+            }),
+            ControlMessage::SyncRequest(request) => Kind::SyncRequest(generated::SyncRequest {
+                sender: Some((&request.sender).into()),
+                members_hash: request.members_hash,
+                names_hash: request.names_hash,
+            }),
+            ControlMessage::SyncReply(reply) => Kind::SyncReply(generated::SyncReply {
+                sender: Some((&reply.sender).into()),
+                members_hash: reply.members_hash,
+                names_hash: reply.names_hash,
+                name_buckets: reply.name_buckets.clone(),
+            }),
+            ControlMessage::Members(members) => Kind::Members(generated::MemberList {
+                members: all(members),
+            }),
+            ControlMessage::NameHeads(heads) => Kind::NameHeads(generated::NameHeads {
+                buckets: heads.buckets.iter().map(|&bucket| bucket.into()).collect(),
+                heads: all(&heads.heads),
+                token: heads.token,
+            }),
+            ControlMessage::NamePull(pull) => Kind::NamePull(generated::NamePull {
+                heads: all(&pull.heads),
+                token: pull.token,
+            }),
+            ControlMessage::Names(names) => Kind::Names(generated::Names {
+                deltas: all(&names.deltas),
+                heads: all(&names.heads),
+                token: names.token,
+                truncated: names.truncated,
+            }),
+            ControlMessage::Leave(identity) => Kind::Leave(identity.into()),
+            ControlMessage::LeaveAcknowledged(identity) => Kind::LeaveAcknowledged(identity.into()),
+        };
+        Self { kind: Some(kind) }
+    }
+}
+
+impl TryFrom<generated::ControlMessage> for ControlMessage {
+    type Error = MalformedMessage;
+
+    fn try_from(message: generated::ControlMessage) -> Result<Self, MalformedMessage> {
+        let kind = message
+            .kind
+            .ok_or_else(|| FieldFault::Missing.at("ControlMessage", "kind"))?;
+        Ok(match kind {
+            Kind::Swim(packet) => Self::Swim(packet.try_into()?),
+            Kind::Rumour(rumour) => Self::Rumour(rumour.try_into()?),
+            Kind::SyncRequest(request) => Self::SyncRequest(SyncRequest {
+                sender: required(request.sender, "SyncRequest", "sender")?,
+                members_hash: request.members_hash,
+                names_hash: request.names_hash,
+            }),
+            Kind::SyncReply(reply) => Self::SyncReply(SyncReply {
+                sender: required(reply.sender, "SyncReply", "sender")?,
+                members_hash: reply.members_hash,
+                names_hash: reply.names_hash,
+                name_buckets: bounded(
+                    reply.name_buckets,
+                    BUCKETS_MAX,
+                    "SyncReply",
+                    "name_buckets",
+                )?,
+            }),
+            Kind::Members(list) => {
+                Self::Members(each(list.members, ENTRIES_MAX, "MemberList", "members")?)
+            }
+            Kind::NameHeads(heads) => Self::NameHeads(heads.try_into()?),
+            Kind::NamePull(pull) => Self::NamePull(NamePull {
+                heads: each(pull.heads, ENTRIES_MAX, "NamePull", "heads")?,
+                token: pull.token,
+            }),
+            Kind::Names(names) => Self::Names(Names {
+                deltas: each(names.deltas, ENTRIES_MAX, "Names", "deltas")?,
+                heads: each(names.heads, ENTRIES_MAX, "Names", "heads")?,
+                token: names.token,
+                truncated: names.truncated,
+            }),
+            Kind::Leave(identity) => Self::Leave(identity.try_into()?),
+            Kind::LeaveAcknowledged(identity) => Self::LeaveAcknowledged(identity.try_into()?),
+        })
+    }
+}
+
+impl From<&MemberIdentity> for generated::MemberIdentity {
+    fn from(identity: &MemberIdentity) -> Self {
+        Self {
+            name: identity.name.as_str().to_owned(),
+            address: Some(encode_address(identity.address)),
+            session: identity.session.0,
+            bump: identity.bump,
+        }
+    }
+}
+
+impl TryFrom<generated::MemberIdentity> for MemberIdentity {
+    type Error = MalformedMessage;
+
+    fn try_from(identity: generated::MemberIdentity) -> Result<Self, MalformedMessage> {
+        let fault = |field| move |fault: FieldFault| fault.at("MemberIdentity", field);
+        Ok(Self {
+            name: name(&identity.name).map_err(fault("name"))?,
+            address: decode_address(identity.address).map_err(fault("address"))?,
+            session: Session(identity.session),
+            bump: identity.bump,
+        })
+    }
+}
+
+impl From<&SwimPacket> for generated::SwimPacket {
+    fn from(packet: &SwimPacket) -> Self {
+        Self {
+            header: Some((&packet.header).into()),
+            updates: all(&packet.updates),
+        }
+    }
+}
+
+impl TryFrom<generated::SwimPacket> for SwimPacket {
+    type Error = MalformedMessage;
+
+    fn try_from(packet: generated::SwimPacket) -> Result<Self, MalformedMessage> {
+        Ok(Self {
+            header: required(packet.header, "SwimPacket", "header")?,
+            updates: each(packet.updates, UPDATES_MAX, "SwimPacket", "updates")?,
+        })
+    }
+}
+
+impl From<&SwimHeader> for generated::SwimHeader {
+    fn from(header: &SwimHeader) -> Self {
+        let (kind, probe, subject) = match &header.kind {
+            SwimKind::Ping(probe) => (generated::SwimKind::Ping, *probe, None),
+            SwimKind::Ack(probe) => (generated::SwimKind::Ack, *probe, None),
+            SwimKind::PingRequest { target, probe } => {
+                (generated::SwimKind::PingRequest, *probe, Some(target))
+            }
+            SwimKind::IndirectPing { origin, probe } => {
+                (generated::SwimKind::IndirectPing, *probe, Some(origin))
+            }
+            SwimKind::IndirectAck { target, probe } => {
+                (generated::SwimKind::IndirectAck, *probe, Some(target))
+            }
+            SwimKind::ForwardedAck { origin, probe } => {
+                (generated::SwimKind::ForwardedAck, *probe, Some(origin))
+            }
+            SwimKind::Gossip => (generated::SwimKind::Gossip, 0, None),
+            SwimKind::TurnUndead => (generated::SwimKind::TurnUndead, 0, None),
+        };
+        Self {
+            source: Some((&header.source).into()),
+            incarnation: header.incarnation.into(),
+            destination: Some((&header.destination).into()),
+            kind: kind.into(),
+            probe: probe.into(),
+            subject: subject.map(Into::into),
+        }
+    }
+}
+
+impl TryFrom<generated::SwimHeader> for SwimHeader {
+    type Error = MalformedMessage;
+
+    fn try_from(header: generated::SwimHeader) -> Result<Self, MalformedMessage> {
+        const MESSAGE: &str = "SwimHeader";
+        let kind = generated::SwimKind::try_from(header.kind)
+            .map_err(|_| FieldFault::Unknown { value: header.kind }.at(MESSAGE, "kind"))?;
+        let probe = u8::try_from(header.probe)
+            .map_err(|_| too_large(header.probe, u8::MAX.into()).at(MESSAGE, "probe"))?;
+        let subject = header.subject;
+        let subject = || required(subject, MESSAGE, "subject");
+        let kind = match kind {
+            generated::SwimKind::Unspecified => {
+                return Err(FieldFault::Unknown { value: header.kind }.at(MESSAGE, "kind"));
+            }
+            generated::SwimKind::Ping => SwimKind::Ping(probe),
+            generated::SwimKind::Ack => SwimKind::Ack(probe),
+            generated::SwimKind::PingRequest => SwimKind::PingRequest {
+                target: subject()?,
+                probe,
+            },
+            generated::SwimKind::IndirectPing => SwimKind::IndirectPing {
+                origin: subject()?,
+                probe,
+            },
+            generated::SwimKind::IndirectAck => SwimKind::IndirectAck {
+                target: subject()?,
+                probe,
+            },
+            generated::SwimKind::ForwardedAck => SwimKind::ForwardedAck {
+                origin: subject()?,
+                probe,
+            },
+            generated::SwimKind::Gossip => SwimKind::Gossip,
+            generated::SwimKind::TurnUndead => SwimKind::TurnUndead,
+        };
+        Ok(Self {
+            source: required(header.source, MESSAGE, "source")?,
+            incarnation: incarnation(header.incarnation, MESSAGE)?,
+            destination: required(header.destination, MESSAGE, "destination")?,
+            kind,
+        })
+    }
+}
+
+impl From<&MemberUpdate> for generated::MemberUpdate {
+    fn from(update: &MemberUpdate) -> Self {
+        Self {
+            identity: Some((&update.identity).into()),
+            incarnation: update.incarnation.into(),
+            state: encode_health(update.health).into(),
+        }
+    }
+}
+
+impl TryFrom<generated::MemberUpdate> for MemberUpdate {
+    type Error = MalformedMessage;
+
+    fn try_from(update: generated::MemberUpdate) -> Result<Self, MalformedMessage> {
+        Ok(Self {
+            identity: required(update.identity, "MemberUpdate", "identity")?,
+            incarnation: incarnation(update.incarnation, "MemberUpdate")?,
+            health: decode_health(update.state, "MemberUpdate")?,
+        })
+    }
+}
+
+impl From<&MemberRecord> for generated::MemberRecord {
+    fn from(record: &MemberRecord) -> Self {
+        Self {
+            identity: Some((&record.identity).into()),
+            incarnation: record.incarnation.into(),
+            state: encode_health(record.health).into(),
+            labels: record.labels.as_ref().map(Into::into),
+            gone_for_seconds: u32::try_from(record.gone_for.as_secs()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl TryFrom<generated::MemberRecord> for MemberRecord {
+    type Error = MalformedMessage;
+
+    fn try_from(record: generated::MemberRecord) -> Result<Self, MalformedMessage> {
+        Ok(Self {
+            identity: required(record.identity, "MemberRecord", "identity")?,
+            incarnation: incarnation(record.incarnation, "MemberRecord")?,
+            health: decode_health(record.state, "MemberRecord")?,
+            labels: record.labels.map(TryInto::try_into).transpose()?,
+            gone_for: Duration::from_secs(record.gone_for_seconds.into()),
+        })
+    }
+}
+
+impl From<&Labelling> for generated::Labels {
+    fn from(labels: &Labelling) -> Self {
+        Self {
+            session: labels.session.0,
+            version: labels.version,
+            entries: (*labels.entries).clone(),
+        }
+    }
+}
+
+impl TryFrom<generated::Labels> for Labelling {
+    type Error = MalformedMessage;
+
+    fn try_from(labels: generated::Labels) -> Result<Self, MalformedMessage> {
+        check_labels(&labels.entries).map_err(|_| {
+            let length = labels
+                .entries
+                .iter()
+                .map(|(key, value)| key.len() + value.len())
+                .sum();
+            FieldFault::TooLong {
+                length,
+                limit: LABELS_LEN_MAX,
+            }
+            .at("Labels", "entries")
+        })?;
+        Ok(Self {
+            session: Session(labels.session),
+            version: labels.version,
+            entries: Arc::new(labels.entries),
+        })
+    }
+}
+
+impl From<&LabelChange> for generated::LabelChange {
+    fn from(change: &LabelChange) -> Self {
+        Self {
+            name: change.name.as_str().to_owned(),
+            labels: Some((&change.labels).into()),
+        }
+    }
+}
+
+impl TryFrom<generated::LabelChange> for LabelChange {
+    type Error = MalformedMessage;
+
+    fn try_from(change: generated::LabelChange) -> Result<Self, MalformedMessage> {
+        Ok(Self {
+            name: name(&change.name).map_err(|fault| fault.at("LabelChange", "name"))?,
+            labels: required(change.labels, "LabelChange", "labels")?,
+        })
+    }
+}
+
+impl TryFrom<generated::Rumour> for Rumour {
+    type Error = MalformedMessage;
+
+    fn try_from(rumour: generated::Rumour) -> Result<Self, MalformedMessage> {
+        Ok(Self {
+            deltas: each(rumour.deltas, ENTRIES_MAX, "Rumour", "deltas")?,
+            heads: each(rumour.heads, ENTRIES_MAX, "Rumour", "heads")?,
+            labels: each(rumour.labels, ENTRIES_MAX, "Rumour", "labels")?,
+        })
+    }
+}
+
+impl TryFrom<generated::NameHeads> for NameHeads {
+    type Error = MalformedMessage;
+
+    fn try_from(heads: generated::NameHeads) -> Result<Self, MalformedMessage> {
+        const MESSAGE: &str = "NameHeads";
+        let buckets = bounded(heads.buckets, BUCKETS_MAX, MESSAGE, "buckets")?;
+        let limit = BUCKETS_MAX - 1;
+        let bucket = |number: u32| match u16::try_from(number) {
+            Ok(bucket) if usize::from(bucket) <= limit => Ok(bucket),
+            Ok(_) | Err(_) => Err(too_large(number, limit as u64).at(MESSAGE, "buckets")),
+        };
+        Ok(Self {
+            buckets: buckets.into_iter().map(bucket).collect::<Result<_, _>>()?,
+            heads: each(heads.heads, ENTRIES_MAX, MESSAGE, "heads")?,
+            token: heads.token,
+        })
+    }
+}
+
+impl From<&OwnerHead> for generated::OwnerHead {
+    fn from(head: &OwnerHead) -> Self {
+        Self {
+            owner: head.owner.as_str().to_owned(),
+            session: head.session.0,
+            version: head.version.0,
+            floor: head.floor.0,
+        }
+    }
+}
+
+impl TryFrom<generated::OwnerHead> for OwnerHead {
+    type Error = MalformedMessage;
+
+    fn try_from(head: generated::OwnerHead) -> Result<Self, MalformedMessage> {
+        Ok(Self {
+            owner: name(&head.owner).map_err(|fault| fault.at("OwnerHead", "owner"))?,
+            session: Session(head.session),
+            version: Version(head.version),
+            floor: Version(head.floor),
+        })
+    }
+}
+
+impl From<&OwnerDelta> for generated::OwnerDelta {
+    fn from(delta: &OwnerDelta) -> Self {
+        Self {
+            owner: delta.owner.as_str().to_owned(),
+            session: delta.session.0,
+            after: delta.after.0,
+            upto: delta.upto.0,
+            floor: delta.floor.0,
+            claims: all(&delta.claims),
+        }
+    }
+}
+
+impl TryFrom<generated::OwnerDelta> for OwnerDelta {
+    type Error = MalformedMessage;
+
+    fn try_from(delta: generated::OwnerDelta) -> Result<Self, MalformedMessage> {
+        Ok(Self {
+            owner: name(&delta.owner).map_err(|fault| fault.at("OwnerDelta", "owner"))?,
+            session: Session(delta.session),
+            after: Version(delta.after),
+            upto: Version(delta.upto),
+            floor: Version(delta.floor),
+            claims: each(delta.claims, CLAIMS_MAX, "OwnerDelta", "claims")?,
+        })
+    }
+}
+
+impl From<&Claim> for generated::Claim {
+    fn from(claim: &Claim) -> Self {
+        Self {
+            name: claim.name.as_str().to_owned(),
+            version: claim.version.0,
+            stamp_unix_ms: claim.stamp.unix_ms,
+            stamp_counter: claim.stamp.counter,
+            released: claim.state == ClaimState::Released,
+        }
+    }
+}
+
+impl TryFrom<generated::Claim> for Claim {
+    type Error = MalformedMessage;
+
+    fn try_from(claim: generated::Claim) -> Result<Self, MalformedMessage> {
+        Ok(Self {
+            name: name(&claim.name).map_err(|fault| fault.at("Claim", "name"))?,
+            version: Version(claim.version),
+            stamp: Stamp {
+                unix_ms: claim.stamp_unix_ms,
+                counter: claim.stamp_counter,
+            },
+            state: if claim.released {
+                ClaimState::Released
+            } else {
+                ClaimState::Held
+            },
+        })
+    }
+}
+
+const fn encode_health(health: Health) -> MemberState {
+    match health {
+        Health::Alive => MemberState::Alive,
+        Health::Suspect => MemberState::Suspect,
+        Health::Down => MemberState::Down,
+        Health::Left => MemberState::Left,
+    }
+}
+
+fn decode_health(value: i32, message: &'static str) -> Result<Health, MalformedMessage> {
+    match MemberState::try_from(value) {
+        Ok(MemberState::Alive) => Ok(Health::Alive),
+        Ok(MemberState::Suspect) => Ok(Health::Suspect),
+        Ok(MemberState::Down) => Ok(Health::Down),
+        Ok(MemberState::Left) => Ok(Health::Left),
+        Ok(MemberState::Unspecified) | Err(_) => {
+            Err(FieldFault::Unknown { value }.at(message, "state"))
+        }
+    }
+}
+
+fn name<N: FromStr<Err = InvalidName>>(value: &str) -> Result<N, FieldFault> {
+    value.parse().map_err(FieldFault::Name)
+}
+
+fn incarnation(value: u32, message: &'static str) -> Result<u16, MalformedMessage> {
+    u16::try_from(value).map_err(|_| too_large(value, u16::MAX.into()).at(message, "incarnation"))
+}
+
+fn too_large(value: u32, limit: u64) -> FieldFault {
+    FieldFault::TooLarge {
+        value: value.into(),
+        limit,
+    }
+}
+
+fn required<P, T>(
+    value: Option<P>,
+    message: &'static str,
+    field: &'static str,
+) -> Result<T, MalformedMessage>
+where
+    T: TryFrom<P, Error = MalformedMessage>,
+{
+    value
+        .ok_or_else(|| FieldFault::Missing.at(message, field))?
+        .try_into()
+}
+
+fn bounded<T>(
+    values: Vec<T>,
+    limit: usize,
+    message: &'static str,
+    field: &'static str,
+) -> Result<Vec<T>, MalformedMessage> {
+    match values.len() {
+        count if count > limit => Err(FieldFault::TooMany { count, limit }.at(message, field)),
+        _ => Ok(values),
+    }
+}
+
+fn each<P, T>(
+    values: Vec<P>,
+    limit: usize,
+    message: &'static str,
+    field: &'static str,
+) -> Result<Vec<T>, MalformedMessage>
+where
+    T: TryFrom<P, Error = MalformedMessage>,
+{
+    bounded(values, limit, message, field)?
+        .into_iter()
+        .map(TryInto::try_into)
+        .collect()
+}
+
+fn all<'a, T, P: From<&'a T>>(values: &'a [T]) -> Vec<P> {
+    values.iter().map(Into::into).collect()
+}
