@@ -1,0 +1,442 @@
+//! The owners that a replica knows: for each its session, how far its set reaches, and its claims
+//! by version; and over all of them the digests by which two replicas compare.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops;
+
+use crate::name::{EndpointName, NodeName, Session};
+use crate::wire::claims::{Claim, ClaimState, OwnerHead, Stamp, Version};
+
+/// How many groups the owners fall into for [`bucket_hashes`]. At a thousand owners the hashes
+/// and the heads of one group take about the same space, half a kilobyte.
+///
+/// [`bucket_hashes`]: super::Directory::bucket_hashes
+pub const BUCKETS: usize = 64;
+
+/// Stands for an owner inside the directory, where a name would cost four times the space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct OwnerId(u32);
+
+/// The directory's own node is the first of its owners, for good.
+pub(super) const LOCAL: OwnerId = OwnerId(0);
+
+/// All owners, by id and by name.
+#[derive(Debug, Default)]
+pub(super) struct Owners {
+    slots: Vec<Option<Owner>>,
+    vacant: Vec<OwnerId>,
+    by_name: BTreeMap<NodeName, OwnerId>,
+    buckets: Buckets,
+}
+
+/// What a replica holds of one owner.
+#[derive(Debug)]
+pub(super) struct Owner {
+    pub(super) name: NodeName,
+    pub(super) session: Session,
+    pub(super) version: Version,
+    pub(super) floor: Version,
+    pub(super) reachable: bool,
+    /// Only the marker is left: the head stands, its claims were given up.
+    pub(super) dropped: bool,
+    /// Claims that their owner denied when it was dialled.
+    pub(super) stale: BTreeSet<Version>,
+    pub(super) tally: Tally,
+    claims: BTreeMap<Version, Entry>,
+    name_hash: u64,
+    digest: u64,
+}
+
+/// A claim without its version, its stamp laid out flat: half of a replica's memory is these.
+#[derive(Debug, Clone)]
+pub(super) struct Entry {
+    pub(super) name: EndpointName,
+    unix_ms: u64,
+    counter: u32,
+    pub(super) state: ClaimState,
+}
+
+/// How many claims hold a name, and how many released one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Tally {
+    pub(super) held: usize,
+    pub(super) released: usize,
+}
+
+/// Digests of the owners, each bucket's and the whole's: sums, so that order is nothing.
+#[derive(Debug)]
+struct Buckets {
+    sums: [u64; BUCKETS],
+    total: u64,
+}
+
+impl Owners {
+    pub(super) fn find(&self, name: &NodeName) -> Option<OwnerId> {
+        self.by_name.get(name).copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.by_name.len()
+    }
+
+    /// Adds an owner that is not known, unreachable and with nothing claimed.
+    pub(super) fn add(&mut self, name: NodeName, session: Session) -> OwnerId {
+        let id = self.vacant.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            OwnerId(u32::try_from(self.slots.len() - 1).expect("memory ends before 2^32 owners"))
+        });
+        self.by_name.insert(name.clone(), id);
+        self.slots[id.0 as usize] = Some(Owner::new(name, session));
+        self.rehash(id);
+        id
+    }
+
+    /// Removes an owner whose claims have been cleared.
+    pub(super) fn remove(&mut self, id: OwnerId) {
+        let Some(owner) = self.slots[id.0 as usize].take() else {
+            return;
+        };
+        assert!(
+            owner.claims.is_empty(),
+            "{} is forgotten with claims in the index",
+            owner.name
+        );
+        self.buckets.replace(owner.bucket(), owner.digest, 0);
+        self.by_name.remove(&owner.name);
+        self.vacant.push(id);
+    }
+
+    /// Brings the digests up to date. Due after each change of an owner's head.
+    pub(super) fn rehash(&mut self, id: OwnerId) {
+        let owner = &mut self[id];
+        let (old, new) = (owner.digest, owner.compute_digest());
+        owner.digest = new;
+        let bucket = owner.bucket();
+        self.buckets.replace(bucket, old, new);
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        self.buckets.total
+    }
+
+    pub(super) fn bucket_hashes(&self) -> &[u64; BUCKETS] {
+        &self.buckets.sums
+    }
+
+    /// All owners in the order of their names.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (OwnerId, &Owner)> {
+        self.by_name.values().map(|&id| (id, &self[id]))
+    }
+
+    /// Asserts that names, ids and digests agree.
+    pub(super) fn check_invariants(&self) {
+        let mut buckets = Buckets::default();
+        for (name, &id) in &self.by_name {
+            let owner = &self[id];
+            assert_eq!(*name, owner.name, "an owner is filed under another's name");
+            assert_eq!(
+                owner.digest,
+                owner.compute_digest(),
+                "{name} was not rehashed"
+            );
+            buckets.replace(owner.bucket(), 0, owner.digest);
+            owner.check_invariants();
+        }
+        assert_eq!(buckets.sums, self.buckets.sums, "bucket sums drifted");
+        assert_eq!(buckets.total, self.buckets.total, "the sum of all drifted");
+        assert_eq!(
+            self.slots.len(),
+            self.by_name.len() + self.vacant.len(),
+            "a slot leaked"
+        );
+    }
+}
+
+impl ops::Index<OwnerId> for Owners {
+    type Output = Owner;
+
+    fn index(&self, id: OwnerId) -> &Owner {
+        self.slots[id.0 as usize]
+            .as_ref()
+            .expect("an id lives as long as its owner's record")
+    }
+}
+
+impl ops::IndexMut<OwnerId> for Owners {
+    fn index_mut(&mut self, id: OwnerId) -> &mut Owner {
+        self.slots[id.0 as usize]
+            .as_mut()
+            .expect("an id lives as long as its owner's record")
+    }
+}
+
+impl Owner {
+    fn new(name: NodeName, session: Session) -> Self {
+        Self {
+            name_hash: name.as_str().bytes().fold(FNV_OFFSET, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(FNV_PRIME)
+            }),
+            name,
+            session,
+            version: Version(0),
+            floor: Version(0),
+            reachable: false,
+            dropped: false,
+            stale: BTreeSet::new(),
+            tally: Tally::default(),
+            claims: BTreeMap::new(),
+            digest: 0,
+        }
+    }
+
+    pub(super) fn head(&self) -> OwnerHead {
+        OwnerHead {
+            owner: self.name.clone(),
+            session: self.session,
+            version: self.version,
+            floor: self.floor,
+        }
+    }
+
+    /// Whether the replica is being refilled: what it holds past `version` awaits confirmation.
+    pub(super) fn is_refilling(&self) -> bool {
+        self.version < self.floor
+    }
+
+    pub(super) fn claim_at(&self, version: Version) -> Option<&Entry> {
+        self.claims.get(&version)
+    }
+
+    pub(super) fn claims_in(
+        &self,
+        after: Version,
+        upto: Version,
+    ) -> impl Iterator<Item = (Version, &Entry)> {
+        let bounds = (ops::Bound::Excluded(after), ops::Bound::Included(upto));
+        let claims = (after < upto).then(|| self.claims.range(bounds));
+        claims
+            .into_iter()
+            .flatten()
+            .map(|(&version, entry)| (version, entry))
+    }
+
+    pub(super) fn insert(&mut self, version: Version, entry: Entry) {
+        self.tally.add(entry.state);
+        let displaced = self.claims.insert(version, entry);
+        assert!(
+            displaced.is_none(),
+            "{} makes two claims at {version:?}",
+            self.name
+        );
+    }
+
+    pub(super) fn remove(&mut self, version: Version) -> Option<Entry> {
+        let entry = self.claims.remove(&version)?;
+        self.tally.subtract(entry.state);
+        Some(entry)
+    }
+
+    /// Takes all claims out, for the caller to unlink.
+    pub(super) fn take_claims(&mut self) -> BTreeMap<Version, Entry> {
+        self.tally = Tally::default();
+        self.stale.clear();
+        std::mem::take(&mut self.claims)
+    }
+
+    /// The group that the owner falls into, the same on every node.
+    pub(super) fn bucket(&self) -> usize {
+        usize::try_from(mix(self.name_hash) % BUCKETS as u64).expect("less than BUCKETS")
+    }
+
+    /// A dropped owner counts for nothing, so that a node that never knew it compares as equal.
+    fn compute_digest(&self) -> u64 {
+        if self.dropped {
+            return 0;
+        }
+        [self.session.0, self.version.0, self.floor.0]
+            .into_iter()
+            .fold(self.name_hash, |hash, number| {
+                mix(hash.wrapping_add(GOLDEN_RATIO) ^ number)
+            })
+    }
+
+    fn check_invariants(&self) {
+        let mut tally = Tally::default();
+        for (&version, entry) in &self.claims {
+            let name = &entry.name;
+            tally.add(entry.state);
+            assert!(
+                version > Version(0),
+                "{}: {name} is claimed at version 0",
+                self.name
+            );
+            assert!(
+                version <= self.version || self.is_refilling(),
+                "{}: {name} is claimed at {version:?}, past {:?}",
+                self.name,
+                self.version,
+            );
+            assert!(
+                entry.state == ClaimState::Held || version > self.floor,
+                "{}: the release of {name} at {version:?} outlives the floor {:?}",
+                self.name,
+                self.floor,
+            );
+        }
+        assert_eq!(tally, self.tally, "the tally of {} drifted", self.name);
+        assert!(
+            !self.dropped || self.claims.is_empty(),
+            "{} was dropped, not emptied",
+            self.name
+        );
+        for version in &self.stale {
+            assert!(
+                self.claims.contains_key(version),
+                "{}: no claim {version:?}",
+                self.name
+            );
+        }
+    }
+}
+
+impl Entry {
+    pub(super) fn new(name: EndpointName, stamp: Stamp, state: ClaimState) -> Self {
+        Self {
+            name,
+            unix_ms: stamp.unix_ms,
+            counter: stamp.counter,
+            state,
+        }
+    }
+
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp {
+            unix_ms: self.unix_ms,
+            counter: self.counter,
+        }
+    }
+
+    pub(super) fn to_claim(&self, version: Version) -> Claim {
+        Claim {
+            name: self.name.clone(),
+            version,
+            stamp: self.stamp(),
+            state: self.state,
+        }
+    }
+}
+
+impl Tally {
+    pub(super) fn total(self) -> usize {
+        self.held + self.released
+    }
+
+    pub(super) fn add(&mut self, state: ClaimState) {
+        *self.of(state) += 1;
+    }
+
+    pub(super) fn subtract(&mut self, state: ClaimState) {
+        *self.of(state) -= 1;
+    }
+
+    fn of(&mut self, state: ClaimState) -> &mut usize {
+        match state {
+            ClaimState::Held => &mut self.held,
+            ClaimState::Released => &mut self.released,
+        }
+    }
+}
+
+impl Buckets {
+    fn replace(&mut self, bucket: usize, old: u64, new: u64) {
+        for sum in [&mut self.sums[bucket], &mut self.total] {
+            *sum = sum.wrapping_sub(old).wrapping_add(new);
+        }
+    }
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self {
+            sums: [0; BUCKETS],
+            total: 0,
+        }
+    }
+}
+
+/// SplitMix64's finaliser: every bit of the input reaches every bit of the result.
+fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+const GOLDEN_RATIO: u64 = 0x9e37_79b9_7f4a_7c15;
+const FNV_OFFSET: u64 = 0xcbf2_9ce4_8422_2325;
+const FNV_PRIME: u64 = 0x0100_0000_01b3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_as_small_as_its_fields() {
+        assert_eq!(size_of::<Entry>(), 32);
+    }
+
+    #[test]
+    fn the_hash_tells_each_part_of_a_head_and_no_order() {
+        let heads = [
+            ("a", 1, 5, 0),
+            ("b", 1, 5, 0),
+            ("a", 2, 5, 0),
+            ("a", 1, 6, 0),
+            ("a", 1, 5, 1),
+        ];
+        let mut hashes: Vec<_> = heads.iter().map(|&head| owners(&[head]).hash()).collect();
+        hashes.sort_unstable();
+        hashes.dedup();
+        assert_eq!(hashes.len(), heads.len());
+        let (a, b) = (("a", 1, 5, 2), ("b", 3, 8, 0));
+        assert_eq!(owners(&[a, b]).hash(), owners(&[b, a]).hash());
+        assert_ne!(
+            owners(&[a, b]).hash(),
+            owners(&[("a", 3, 8, 0), ("b", 1, 5, 2)]).hash()
+        );
+    }
+
+    #[test]
+    fn owners_spread_over_the_buckets() {
+        let mut filled = [0_usize; BUCKETS];
+        for number in 0..6_400 {
+            let name = NodeName::new(format!("node-{number}")).unwrap();
+            filled[Owner::new(name, Session(1)).bucket()] += 1;
+        }
+        assert!(
+            filled.iter().all(|&owners| (50..=150).contains(&owners)),
+            "{filled:?}"
+        );
+    }
+
+    #[test]
+    fn a_forgotten_owner_leaves_no_trace_in_the_digests() {
+        let mut owners = owners(&[("a", 1, 5, 0)]);
+        let before = (owners.hash(), *owners.bucket_hashes());
+        let id = owners.add(NodeName::new("b").unwrap(), Session(9));
+        assert_ne!(owners.hash(), before.0);
+        owners.remove(id);
+        assert_eq!((owners.hash(), *owners.bucket_hashes()), before);
+        owners.check_invariants();
+    }
+
+    fn owners(heads: &[(&str, u64, u64, u64)]) -> Owners {
+        let mut owners = Owners::default();
+        for &(name, session, version, floor) in heads {
+            let id = owners.add(NodeName::new(name).unwrap(), Session(session));
+            owners[id].version = Version(version);
+            owners[id].floor = Version(floor);
+            owners.rehash(id);
+        }
+        owners
+    }
+}
