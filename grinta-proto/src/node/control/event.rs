@@ -1,0 +1,158 @@
+//! The border of the control tier: what it wants done, what it tells the program, what it answers.
+
+use std::net::SocketAddr;
+use std::time::Instant;
+
+use crate::name::{EndpointName, NodeName, Session};
+use crate::node::event::MemberEvent;
+use crate::wire::control::{ControlMessage, DATAGRAM_LEN_MAX};
+
+/// Who a node is: its name, where to dial it, and which run of its process it is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Identity {
+    /// Its name, proved by its certificate.
+    pub name: NodeName,
+    /// Where it wants to be dialled.
+    pub address: SocketAddr,
+    /// The run of its process.
+    pub session: Session,
+}
+
+/// What the control tier wants done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ControlOutput {
+    /// Send a message. Without a connection to the member, dial it.
+    Send {
+        /// To whom.
+        to: NodeName,
+        /// Where to dial it.
+        address: SocketAddr,
+        /// What.
+        message: ControlMessage,
+        /// How.
+        channel: Channel,
+    },
+    /// Make a connection to whoever is there, unless there is one, or one is being made.
+    Connect {
+        /// Where.
+        address: SocketAddr,
+    },
+    /// Tell the program.
+    Event(ControlEvent),
+}
+
+/// How a message travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Channel {
+    /// In a datagram: it is small, and may be lost or overtaken.
+    Datagram,
+    /// On the control stream: whole and in order, as long as the connection lasts.
+    Stream,
+}
+
+/// What the control tier tells the program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ControlEvent {
+    /// A change among the members.
+    Member(MemberEvent),
+    /// The first complete exchange: from now on a name that is not found is nowhere.
+    Synced,
+    /// This node left, and some members know it or took too long to say so.
+    Left,
+    /// A claim of this node gave way to an older one and stands by. Told once per loss.
+    NameLost {
+        /// The name.
+        name: EndpointName,
+        /// Who owns it.
+        winner: NodeName,
+    },
+    /// A claim of this node, which stood by, owns its name now.
+    NamePromoted {
+        /// The name.
+        name: EndpointName,
+    },
+    /// A name that nobody reachable owned has an owner.
+    NameAppeared {
+        /// The name.
+        name: EndpointName,
+        /// Who owns it.
+        owner: NodeName,
+    },
+    /// A name went to another owner.
+    NameMoved {
+        /// The name.
+        name: EndpointName,
+        /// Who owned it.
+        previous: NodeName,
+        /// Who owns it.
+        owner: NodeName,
+    },
+    /// A name whose owner denied it when it was dialled may be dialled again: the owner's claims
+    /// have changed since.
+    NameRenewed {
+        /// The name.
+        name: EndpointName,
+    },
+    /// Nobody reachable owns a name any more.
+    NameGone {
+        /// The name.
+        name: EndpointName,
+        /// Who owned it.
+        previous: NodeName,
+    },
+    /// Another live node has this node's name. This node stops renewing itself; one of the two
+    /// must go.
+    IdentityConflict {
+        /// The other, as far as it showed itself.
+        other: Option<Identity>,
+    },
+}
+
+/// Where a name is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Resolution {
+    /// By this node.
+    Local,
+    /// By another node.
+    Remote {
+        /// Which.
+        owner: NodeName,
+        /// Where to dial it.
+        address: SocketAddr,
+        /// It does not answer at present, and may still.
+        suspect: bool,
+    },
+    /// By a node that is down.
+    Unreachable {
+        /// Which.
+        owner: NodeName,
+        /// When this node learnt that it is down.
+        since: Instant,
+    },
+    /// By nobody.
+    NotFound,
+    /// Unknown: this node has not heard all names yet.
+    NotSynced,
+}
+
+/// What a peer may not say. Nothing of it was used; close the connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Violation {
+    /// It speaks for another node.
+    #[error("{from} speaks for {claimed}; a node speaks for itself alone")]
+    ForeignSource {
+        /// The name in the peer's certificate.
+        from: NodeName,
+        /// The name it used.
+        claimed: NodeName,
+    },
+    /// Its packet is longer than any node sends.
+    #[error("{from} sent a packet of failure detection over {DATAGRAM_LEN_MAX} bytes")]
+    PacketTooLong {
+        /// The peer.
+        from: NodeName,
+    },
+}

@@ -1,0 +1,135 @@
+//! Leaving on purpose: others are told in person, and some have to say that they know.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use rand::seq::IteratorRandom;
+
+use super::detection::Hearsay;
+use super::{Channel, Control, ControlEvent, ControlOutput, ControlTimer};
+use crate::name::NodeName;
+use crate::node::timers::TimerKey;
+use crate::wire::control::{ControlMessage, Health, MemberIdentity, MemberUpdate};
+
+/// How far this node is from leaving.
+#[derive(Debug)]
+pub(super) enum Life {
+    /// It takes part.
+    Present,
+    /// It told others that it goes.
+    Leaving {
+        /// Who is yet to say that it knows.
+        told: BTreeSet<NodeName>,
+        /// How many more need to.
+        wanted: usize,
+        /// When it goes anyway.
+        bound: TimerKey,
+    },
+    /// It is gone.
+    Left,
+}
+
+impl Control {
+    /// Leaves the fabric on purpose: tells the others, and [`ControlEvent::Left`] follows once
+    /// some have said that they know, or two probe intervals have passed.
+    pub fn leave(&mut self, now: Instant) {
+        if !matches!(self.life, Life::Present) {
+            return;
+        }
+        let outcome = self.swim.leave();
+        let ours = self.swim.identity().clone();
+        let gone = Hearsay {
+            left: vec![ours.clone()],
+            ..Hearsay::default()
+        };
+        self.absorb(now, outcome, &gone);
+        self.end_seeking();
+        for timer in [self.gossip_timer.take(), self.push_pull_timer.take()]
+            .into_iter()
+            .flatten()
+        {
+            self.timers.disarm(timer);
+        }
+        self.exchanges.clear();
+        let told: Vec<_> = self
+            .members
+            .active()
+            .map(|entry| entry.identity.clone())
+            .collect();
+        let told = told.into_iter().sample(&mut self.rng, LEAVE_TOLD);
+        for member in &told {
+            self.send_to(member, ControlMessage::Leave(ours.clone()), Channel::Stream);
+        }
+        let wanted = told.len().min(LEAVE_WANTED);
+        let bound = self.timers.arm(
+            now,
+            2 * self.config.probe_interval,
+            ControlTimer::LeaveBound,
+        );
+        let told = told.into_iter().map(|member| member.name).collect();
+        self.life = Life::Leaving {
+            told,
+            wanted,
+            bound,
+        };
+        if wanted == 0 {
+            self.finish_leave();
+        }
+    }
+
+    pub(super) fn handle_leave(&mut self, now: Instant, from: &NodeName, identity: MemberIdentity) {
+        let acknowledged = ControlMessage::LeaveAcknowledged(identity.clone());
+        let update = MemberUpdate {
+            identity: identity.clone(),
+            incarnation: 0,
+            health: Health::Left,
+        };
+        if self
+            .members
+            .get(from)
+            .is_some_and(|entry| entry.generation() <= identity.generation())
+        {
+            let outcome = self.swim.apply(&[update]);
+            self.absorb(
+                now,
+                outcome,
+                &Hearsay {
+                    left: vec![identity],
+                    ..Hearsay::default()
+                },
+            );
+        }
+        self.send(from, acknowledged, Channel::Stream);
+    }
+
+    pub(super) fn handle_leave_acknowledged(
+        &mut self,
+        _now: Instant,
+        from: &NodeName,
+        identity: &MemberIdentity,
+    ) {
+        let Life::Leaving { told, wanted, .. } = &mut self.life else {
+            return;
+        };
+        if identity == self.swim.identity() && told.remove(from) {
+            *wanted = wanted.saturating_sub(1);
+            if *wanted == 0 {
+                self.finish_leave();
+            }
+        }
+    }
+
+    pub(super) fn finish_leave(&mut self) {
+        if let Life::Leaving { bound, .. } = std::mem::replace(&mut self.life, Life::Left) {
+            self.timers.disarm(bound);
+            self.outputs
+                .push_back(ControlOutput::Event(ControlEvent::Left));
+        }
+    }
+}
+
+/// How many members a leaving node tells in person.
+const LEAVE_TOLD: usize = 8;
+
+/// How many of them have to say that they know.
+const LEAVE_WANTED: usize = 3;

@@ -1,0 +1,266 @@
+//! Names: the program's claims and questions, and what rumours tell of the claims of others.
+
+use std::time::{Duration, Instant};
+
+use rand::seq::IteratorRandom;
+
+use super::detection::member_output;
+use super::directory::{self, Applied, ClaimError, Refusal, Standing};
+use super::{Channel, Control, ControlEvent, ControlOutput, Resolution};
+use crate::name::{EndpointName, NodeName, Session};
+use crate::wire::claims::{OwnerDelta, OwnerHead, Version};
+use crate::wire::control::{ControlMessage, DATAGRAM_LEN_MAX, Health, Rumour};
+
+impl Control {
+    /// Claims a name that nobody reachable serves.
+    ///
+    /// # Errors
+    /// [`ClaimError`]; nothing changed.
+    pub fn claim(
+        &mut self,
+        now: Instant,
+        unix_time: Duration,
+        name: EndpointName,
+    ) -> Result<(), ClaimError> {
+        self.wall = (now, unix_time);
+        let since = self.own_version();
+        self.directory.claim(name, unix_time)?;
+        self.tell_own_claims(now, since);
+        Ok(())
+    }
+
+    /// Claims a name, also when another serves it: the claim then stands by and takes over when
+    /// all older ones are gone.
+    ///
+    /// # Errors
+    /// [`ClaimError`]; nothing changed.
+    pub fn claim_standby(
+        &mut self,
+        now: Instant,
+        unix_time: Duration,
+        name: EndpointName,
+    ) -> Result<Standing, ClaimError> {
+        self.wall = (now, unix_time);
+        let since = self.own_version();
+        let standing = self.directory.claim_standby(name, unix_time)?;
+        self.tell_own_claims(now, since);
+        Ok(standing)
+    }
+
+    /// Gives a name up. Does nothing if this node does not hold it.
+    pub fn release(&mut self, now: Instant, name: &EndpointName) {
+        let since = self.own_version();
+        if self.directory.release(name) {
+            self.tell_own_claims(now, since);
+        }
+    }
+
+    /// The owner was dialled and says that it holds no such endpoint: it is not resolved to again
+    /// until its set of names changes.
+    pub fn mark_stale(&mut self, owner: &NodeName, name: &EndpointName) {
+        let located = self
+            .directory
+            .candidates(name)
+            .into_iter()
+            .find(|it| it.owner == *owner);
+        if let Some(located) = located {
+            self.directory.mark_stale(name, &located);
+            let denied = self.denied.entry(owner.clone()).or_default();
+            denied.insert(name.clone());
+        }
+    }
+
+    /// Where a name is served.
+    #[must_use]
+    pub fn resolve(&self, name: &EndpointName) -> Resolution {
+        let missing = if self.is_synced {
+            Resolution::NotFound
+        } else {
+            Resolution::NotSynced
+        };
+        match self.directory.resolve(name) {
+            directory::Resolution::Local => Resolution::Local,
+            directory::Resolution::Remote(located) => {
+                self.members
+                    .get(&located.owner)
+                    .map_or(missing, |entry| Resolution::Remote {
+                        owner: located.owner,
+                        address: entry.identity.address,
+                        suspect: entry.health == Health::Suspect,
+                    })
+            }
+            directory::Resolution::Unreachable { owner } => match self.members.get(&owner) {
+                Some(entry) if entry.health == Health::Down => Resolution::Unreachable {
+                    owner,
+                    since: entry.since(),
+                },
+                Some(_) | None => missing,
+            },
+            directory::Resolution::NotFound => missing,
+        }
+    }
+
+    /// Names that somebody serves and that look like `name`: the nearest first, at most `limit`.
+    #[must_use]
+    pub fn near(&self, name: &EndpointName, limit: usize) -> Vec<EndpointName> {
+        self.directory.near(name, limit)
+    }
+
+    /// The names that begin with `prefix` and come after `after`, in order, with their owners: at
+    /// most `limit`.
+    #[must_use]
+    pub fn scan(
+        &self,
+        prefix: &str,
+        after: Option<&EndpointName>,
+        limit: usize,
+    ) -> Vec<(EndpointName, NodeName)> {
+        let mut found = Vec::new();
+        let mut after = after.cloned();
+        loop {
+            let page = self
+                .directory
+                .scan(prefix, after.as_ref(), limit - found.len());
+            found.extend(
+                page.listings
+                    .into_iter()
+                    .map(|listing| (listing.name, listing.owner)),
+            );
+            after = page.next;
+            if after.is_none() || found.len() >= limit {
+                return found;
+            }
+        }
+    }
+}
+
+impl Control {
+    pub(super) fn handle_rumour(&mut self, now: Instant, from: &NodeName, rumour: Rumour) {
+        let mut wanted = Vec::new();
+        for delta in &rumour.deltas {
+            if let Applied::Gap { known } = self.apply_delta(now, delta) {
+                wanted.push(known);
+            }
+        }
+        for head in &rumour.heads {
+            if self.lacks(now, head) {
+                wanted.push(self.directory.head(&head.owner));
+            }
+        }
+        let patience = ASK_AGAIN * self.config.gossip_interval;
+        wanted.retain(|head| self.rumours.may_ask(now, &head.owner, patience));
+        self.pull(from, wanted, 0);
+        for change in rumour.labels {
+            if let Some(event) = self.members.set_labels(&change.name, &change.labels) {
+                self.outputs.extend(event.map(member_output));
+                self.rumours
+                    .tell_labels(change.name, self.swim.repetitions());
+            }
+        }
+    }
+
+    /// Merges what another node tells of an owner's names, and tells it on if it is news.
+    pub(super) fn apply_delta(&mut self, now: Instant, delta: &OwnerDelta) -> Applied {
+        let applied = self.directory.apply(delta);
+        match &applied {
+            Applied::Advanced => {
+                self.rumours.answered(&delta.owner);
+                self.tell_renewed(&delta.owner);
+                // Before it is synced, a node hears what the others know.
+                if self.is_synced {
+                    let tellings = self.swim.repetitions();
+                    self.rumours
+                        .tell_owner(delta.owner.clone(), delta.after, tellings);
+                }
+            }
+            Applied::Refused(Refusal::Disowned { session }) => self.hear_disowned(now, *session),
+            Applied::Nothing | Applied::Gap { .. } | Applied::Full { .. } | Applied::Refused(_) => {
+            }
+        }
+        applied
+    }
+
+    /// An owner's set has changed: the names that it denied are worth another dial, if it claims
+    /// them still, or again.
+    fn tell_renewed(&mut self, owner: &NodeName) {
+        for name in self.denied.remove(owner).unwrap_or_default() {
+            let resolution = self.resolve(&name);
+            if matches!(resolution, Resolution::Remote { .. }) {
+                let event = ControlEvent::NameRenewed { name };
+                self.outputs.push_back(ControlOutput::Event(event));
+            }
+        }
+    }
+
+    /// Whether a head reaches beyond our replica.
+    pub(super) fn lacks(&mut self, now: Instant, head: &OwnerHead) -> bool {
+        if self.directory.disowns(head) {
+            self.hear_disowned(now, head.session);
+            return false;
+        }
+        let ours = self.directory.head(&head.owner);
+        head.owner != *self.directory.local() && is_beyond(head, &ours)
+    }
+
+    /// Somebody holds claims of ours that we never made.
+    pub(super) fn hear_disowned(&mut self, now: Instant, session: Session) {
+        let verdict = match session > self.swim.identity().session {
+            true => self.guard.judge_session(session),
+            false => self.guard.report(),
+        };
+        self.follow(now, verdict, None);
+    }
+
+    pub(super) fn own_version(&self) -> Version {
+        self.directory.head(self.directory.local()).version
+    }
+
+    pub(super) fn tell_own_claims(&mut self, now: Instant, since: Version) {
+        let owner = self.directory.local().clone();
+        self.rumours
+            .tell_owner(owner, since, self.swim.repetitions());
+        self.settle(now);
+    }
+
+    /// Tells a few members what changed.
+    pub(super) fn gossip(&mut self, now: Instant) {
+        self.gossip_timer = None;
+        let listeners: Vec<_> = self
+            .members
+            .active()
+            .map(|entry| entry.identity.clone())
+            .collect();
+        let fanout = self.config.gossip_fanout.max(1);
+        let listeners = listeners.into_iter().sample(&mut self.rng, fanout);
+        let count = u32::try_from(listeners.len()).unwrap_or(u32::MAX);
+        let ours = &self.swim.identity().name;
+        let (labels, members) = (&self.labels, &self.members);
+        let labels_of = |name: &NodeName| match members.get(name) {
+            _ if name == ours => Some(labels.clone()),
+            Some(entry) => entry.labels().cloned(),
+            None => None,
+        };
+        let rumour = self
+            .rumours
+            .compose(count.max(1), &self.directory, labels_of);
+        let message = ControlMessage::Rumour(rumour);
+        let channel = match message.encoded_len() {
+            0..=DATAGRAM_LEN_MAX => Channel::Datagram,
+            _ => Channel::Stream,
+        };
+        for listener in listeners {
+            self.send_to(&listener, message.clone(), channel);
+        }
+        self.settle(now);
+    }
+}
+
+/// Whether `theirs` tells more of one owner than `ours`.
+pub(super) fn is_beyond(theirs: &OwnerHead, ours: &OwnerHead) -> bool {
+    theirs.session > ours.session
+        || theirs.session == ours.session
+            && (theirs.version > ours.version || theirs.floor > ours.floor)
+}
+
+/// How many gossip intervals the answer to a pull may take before another member is asked.
+const ASK_AGAIN: u32 = 5;
