@@ -1,0 +1,668 @@
+//! The node: one pure state machine that owns all protocol decisions.
+//!
+//! [`Node`] composes the connections, the control tier (members and names), the endpoints and the
+//! dials. It has no socket, clock, thread, lock or randomness of its own. Method names say what
+//! they are: `handle_x` tells it what the world did, a verb what the user wants, `poll_x` asks it
+//! what to do, a noun reads. Verbs take no clock: what needs one waits for the next turn.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use quinn_proto::EcnCodepoint;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::config::{Config, ConfigError, Limits};
+use crate::name::{EndpointName, NodeName, Session};
+use crate::tls::{Credentials, CredentialsError, SharedClock};
+use crate::wire::code::Code;
+use crate::wire::control::{LabelsError, check_labels};
+use crate::wire::stream::{FlowAnswer, Hello, RefusalReason};
+
+use self::connections::{Arrived, Connections};
+use self::control::{ClaimError, Control, Identity};
+use self::dial::Dial;
+use self::endpoint::{Endpoints, Standing};
+use self::joining::Join;
+use self::leaving::Phase;
+use self::peer::{PeerKey, Surroundings};
+use self::peering::Redial;
+use self::quic::Quic;
+use self::timers::{TimerKey, Timers};
+
+mod congestion;
+mod connections;
+pub mod control;
+mod counters;
+mod dial;
+mod dialling;
+mod endpoint;
+mod event;
+mod flow;
+mod joining;
+mod leaving;
+mod peer;
+mod peering;
+mod quic;
+mod sleep;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod timers;
+
+pub use self::counters::Counters;
+pub use self::dial::{Attempt, DialCause, DialError, DialId, DialRequest, DialStage, UnknownName};
+pub use self::endpoint::{EndpointId, EndpointRefusal, Incoming, IncomingId, Origin};
+pub(crate) use self::event::list;
+pub use self::event::{
+    ConnectError, Dialled, Event, FlowLoss, FlowReadError, FlowWriteError, JoinError, JoinReport,
+    Member, MemberEvent, MemberState, Transmit,
+};
+pub(crate) use self::flow::SHARED_LEN_MIN;
+pub use self::flow::{FlowId, Payload};
+pub use self::sleep::SleepId;
+
+/// Version of the wire contract.
+const PROTOCOL: u32 = 1;
+
+/// One process's member of the fabric, as a pure state machine.
+///
+/// The crate's documentation has the order in which a run loop calls it.
+#[derive(Debug)]
+pub struct Node {
+    config: Config,
+    hello: Hello,
+    clock: Arc<SharedClock>,
+    now: Instant,
+    rng: StdRng,
+    connections: Connections,
+    control: Control,
+    endpoints: Endpoints,
+    dials: BTreeMap<DialId, Dial>,
+    /// Dials that wait for a name to be known.
+    resolving: BTreeMap<EndpointName, BTreeSet<DialId>>,
+    /// Dials that wait for their holder to allow one more stream.
+    opening: BTreeMap<NodeName, VecDeque<DialId>>,
+    redials: BTreeMap<NodeName, Redial>,
+    /// Control messages for nodes whose connection is coming up.
+    held: BTreeMap<NodeName, VecDeque<Bytes>>,
+    timers: Timers<Timer>,
+    sleeps: BTreeMap<SleepId, TimerKey>,
+    join: Option<Join>,
+    phase: Phase,
+    commands: VecDeque<Command>,
+    events: VecDeque<Event>,
+    counters: Counters,
+    refusal_logged: Option<Instant>,
+    issued: u64,
+}
+
+/// Why there can be no such node.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// A timing or limit is out of its range.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The labels break a bound.
+    #[error(transparent)]
+    Labels(#[from] LabelsError),
+    /// The credentials do not do.
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+}
+
+/// What the socket is, as far as the core cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SocketInfo {
+    /// Where others can dial it.
+    pub advertised_address: SocketAddr,
+    /// Whether datagrams may be fragmented on the way.
+    pub may_fragment: bool,
+}
+
+/// Where datagrams came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DatagramMeta {
+    /// The sender.
+    pub remote: SocketAddr,
+    /// The local address that they were sent to, if known.
+    pub local_ip: Option<std::net::IpAddr>,
+    /// The two ECN bits; `None` if not ECN-capable.
+    pub ecn: Option<u8>,
+    /// Length of each datagram; only the last may be shorter. Zero stands for the whole buffer.
+    pub stride: usize,
+}
+
+/// What the node waits for by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Timer {
+    /// A connection has had its time to come up.
+    Handshake(PeerKey),
+    /// A stream has had its time to bring its first frame.
+    FirstFrame(FlowId),
+    /// A dial has had its time.
+    Dial(DialId),
+    /// The slower neighbours have had their time.
+    JoinSettled,
+    /// A task has slept enough.
+    Sleep(SleepId),
+    /// Flows have had their time to drain.
+    Grace,
+}
+
+/// What the user wants and needs a clock for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Command {
+    Join,
+    Claim(EndpointId),
+    Release(EndpointName),
+    Dial(DialId, DialRequest),
+    Sleep(SleepId, Duration),
+    Shutdown(Duration),
+}
+
+impl Node {
+    /// A node that takes part from now on. `seed` is all its randomness; `unix_time` is the wall
+    /// clock since the epoch.
+    ///
+    /// # Errors
+    /// [`NodeError`] if the configuration cannot work, or the credentials cannot prove the node's
+    /// name, now.
+    pub fn new(
+        config: Config,
+        credentials: &Credentials,
+        socket: SocketInfo,
+        seed: [u8; 32],
+        now: Instant,
+        unix_time: Duration,
+    ) -> Result<Self, NodeError> {
+        config.check()?;
+        check_labels(&config.labels)?;
+        credentials.check(&config.node, unix_time)?;
+        let mut rng = StdRng::from_seed(seed);
+        let clock = Arc::new(SharedClock::new(unix_time));
+        let quic_rng = StdRng::from_rng(&mut rng);
+        let quic = Quic::new(&config, credentials, &clock, socket.may_fragment, quic_rng)?;
+        let identity = Identity {
+            name: config.node.clone(),
+            address: socket.advertised_address,
+            session: Session(u64::try_from(unix_time.as_millis()).unwrap_or(u64::MAX)),
+        };
+        let hello = Hello {
+            protocol: PROTOCOL,
+            fabric: config.fabric.clone(),
+            node: identity.name.clone(),
+            session: identity.session,
+            address: identity.address,
+        };
+        let mut control_seed = [0; 32];
+        rng.fill_bytes(&mut control_seed);
+        let control = Control::new(&config, identity, control_seed, now, unix_time);
+        Ok(Self {
+            hello,
+            clock,
+            now,
+            rng,
+            connections: Connections::new(quic),
+            control,
+            endpoints: Endpoints::default(),
+            dials: BTreeMap::new(),
+            resolving: BTreeMap::new(),
+            opening: BTreeMap::new(),
+            redials: BTreeMap::new(),
+            held: BTreeMap::new(),
+            timers: Timers::new(),
+            sleeps: BTreeMap::new(),
+            join: None,
+            phase: Phase::Running,
+            commands: VecDeque::new(),
+            events: VecDeque::new(),
+            counters: Counters::default(),
+            refusal_logged: None,
+            issued: 0,
+            config,
+        })
+    }
+
+    // What the world did.
+
+    /// Takes one received buffer: one datagram, or several of one length from one sender.
+    ///
+    /// Take in all that has arrived before [`handle_timeout`](Self::handle_timeout): a process
+    /// that was frozen finds the answers to its probes in the socket, and must see them before it
+    /// concludes that they never came.
+    pub fn handle_datagrams(&mut self, now: Instant, meta: DatagramMeta, mut data: BytesMut) {
+        self.now = now;
+        let ecn = meta.ecn.and_then(EcnCodepoint::from_bits);
+        let stride = match meta.stride {
+            0 => data.len(),
+            stride => stride,
+        };
+        while !data.is_empty() {
+            let datagram = data.split_to(stride.min(data.len()));
+            self.counters.bytes_received += datagram.len() as u64;
+            let arrived =
+                self.connections
+                    .handle_datagram(now, meta.remote, meta.local_ip, ecn, datagram);
+            match arrived {
+                Arrived::Taken => {}
+                Arrived::Dropped => self.counters.datagrams_dropped += 1,
+                Arrived::Accepted(key) => self.arm_handshake(key),
+                Arrived::Refused(error) => {
+                    self.counters.connections_refused += 1;
+                    self.log_refusal(now, meta.remote, &error);
+                }
+            }
+        }
+    }
+
+    /// Ends a turn: acts on what arrived and on what the user wanted, then on what is due.
+    /// `unix_time` is the wall clock since the epoch.
+    pub fn handle_timeout(&mut self, now: Instant, unix_time: Duration) {
+        self.now = now;
+        self.clock.set(unix_time);
+        self.follow(now);
+        self.connections.handle_timeout(now);
+        while let Some(timer) = self.timers.pop_expired(now) {
+            self.fire(now, timer);
+        }
+        self.control.handle_timeout(now, unix_time);
+        while let Some(command) = self.commands.pop_front() {
+            self.execute(now, unix_time, command);
+        }
+        self.follow(now);
+        self.progress_join();
+        self.progress_shutdown(now);
+    }
+
+    // What to do.
+
+    /// What happened. Poll until `None`.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// The next batch of at most `segments_max` datagrams of one length, written into `buffer`.
+    /// Poll until `None`, or until the socket takes no more.
+    #[must_use]
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        segments_max: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Transmit> {
+        let transmit = self.connections.poll_transmit(now, segments_max, buffer)?;
+        self.counters.bytes_sent += transmit.length as u64;
+        Some(transmit)
+    }
+
+    /// When to call [`handle_timeout`](Self::handle_timeout) at the latest. Not after the present
+    /// while the user's wants are not acted on.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.wants_turn() {
+            return Some(self.now);
+        }
+        let deadlines = [
+            self.connections.deadline(),
+            self.timers.deadline(),
+            self.control.poll_timeout(),
+        ];
+        deadlines.into_iter().flatten().min()
+    }
+
+    /// Whether a turn is wanted before any deadline.
+    #[must_use]
+    pub fn wants_turn(&self) -> bool {
+        !self.commands.is_empty()
+            || self.connections.has_touched()
+            || (self.phase == Phase::Closing && !self.connections.is_sending())
+    }
+
+    // What the user wants: the fabric.
+
+    /// Contacts the configured neighbours. Ends with [`Event::Joined`].
+    pub fn join(&mut self) {
+        self.commands.push_back(Command::Join);
+    }
+
+    /// Leaves the fabric, lets flows drain for at most `grace`, closes all connections.
+    /// [`Event::Left`] and [`Event::Closed`] tell how far it is.
+    pub fn shutdown(&mut self, grace: Duration) {
+        self.commands.push_back(Command::Shutdown(grace));
+    }
+
+    // What the user wants: endpoints.
+
+    /// Claims a name for an endpoint of this node. Ends with [`Event::EndpointOpened`].
+    ///
+    /// # Errors
+    /// [`EndpointRefusal`] if this node holds the name, or too many.
+    pub fn open_endpoint(
+        &mut self,
+        name: &EndpointName,
+        queue_max: usize,
+    ) -> Result<EndpointId, EndpointRefusal> {
+        let limit = self.config.limits.endpoints_max;
+        if self.endpoints.len() >= limit {
+            return Err(EndpointRefusal::TooMany { limit });
+        }
+        let id = self
+            .endpoints
+            .insert(name, queue_max)
+            .ok_or_else(|| ClaimError::AlreadyHeld { name: name.clone() })?;
+        self.commands.push_back(Command::Claim(id));
+        Ok(id)
+    }
+
+    /// Releases the endpoint's name and refuses the flows that wait at it. Open flows live on.
+    pub fn close_endpoint(&mut self, endpoint: EndpointId) {
+        let Some((name, waiting)) = self.endpoints.remove(endpoint) else {
+            return;
+        };
+        for incoming in waiting {
+            self.deliver(
+                incoming,
+                refusal(RefusalReason::NotFound, "the endpoint was closed"),
+            );
+        }
+        self.commands.push_back(Command::Release(name));
+    }
+
+    /// The flow that has waited longest at an endpoint. It must be answered.
+    pub fn take_incoming(&mut self, endpoint: EndpointId) -> Option<Incoming> {
+        self.endpoints.take(endpoint)
+    }
+
+    /// Answers a flow. Returns whether its dialler was still there.
+    pub fn answer(&mut self, incoming: IncomingId, answer: FlowAnswer) -> bool {
+        match self.endpoints.settle(incoming) {
+            Some(incoming) => self.deliver(incoming, answer),
+            None => false,
+        }
+    }
+
+    // What the user wants: flows.
+
+    /// Dials an endpoint by its name. Ends with [`Event::Dialled`].
+    pub fn dial(&mut self, request: DialRequest) -> DialId {
+        self.issued += 1;
+        let id = DialId(self.issued);
+        self.commands.push_back(Command::Dial(id, request));
+        id
+    }
+
+    /// Gives up a dial that has not ended.
+    pub fn cancel_dial(&mut self, dial: DialId) {
+        self.commands
+            .retain(|command| !matches!(command, Command::Dial(id, _) if *id == dial));
+        self.abandon_dial(dial, Code::Cancelled);
+    }
+
+    /// Takes bytes to send on a flow.
+    ///
+    /// # Errors
+    /// [`FlowWriteError::Blocked`] while the flow holds more than its limit; the others are final.
+    pub fn write(&mut self, flow: FlowId, payload: Payload<'_>) -> Result<(), FlowWriteError> {
+        let limit = self.config.limits.flow_send_buffer;
+        let peer = self
+            .connections
+            .touch(flow.peer)
+            .ok_or(FlowWriteError::Finished)?;
+        peer.write(flow.stream, payload, limit)
+    }
+
+    /// The next bytes that arrived on a flow; `None` at its end.
+    ///
+    /// # Errors
+    /// [`FlowReadError::Blocked`] while nothing is there; the others are final.
+    pub fn read(&mut self, flow: FlowId) -> Result<Option<Bytes>, FlowReadError> {
+        let peer = self.connections.get_mut(flow.peer);
+        let read = peer.ok_or(FlowReadError::Stopped)?.read(flow.stream);
+        if read != Err(FlowReadError::Blocked) {
+            // The peer may send more for what was taken.
+            self.connections.touch(flow.peer);
+        }
+        read
+    }
+
+    /// Ends a flow's sending direction behind what was written.
+    pub fn finish(&mut self, flow: FlowId) {
+        if let Some(peer) = self.connections.touch(flow.peer) {
+            peer.finish(flow.stream);
+        }
+    }
+
+    /// How a flow's sending direction ended, if it has: `Ok` once the peer has it all.
+    #[must_use]
+    pub fn sent(&self, flow: FlowId) -> Option<Result<(), FlowWriteError>> {
+        match self.connections.get(flow.peer) {
+            Some(peer) => peer.sent(flow.stream),
+            None => Some(Err(FlowWriteError::Finished)),
+        }
+    }
+
+    /// Gives up a flow's sending direction.
+    pub fn reset(&mut self, flow: FlowId, code: Code) {
+        if let Some(peer) = self.connections.touch(flow.peer) {
+            peer.reset(flow.stream, code);
+        }
+    }
+
+    /// Tells the sender of a flow to send no more; what has arrived is dropped.
+    pub fn stop(&mut self, flow: FlowId, code: Code) {
+        if let Some(peer) = self.connections.touch(flow.peer) {
+            peer.stop(flow.stream, code);
+        }
+    }
+
+    /// The sending handle of a flow is gone: an unfinished direction finishes.
+    pub fn release_sender(&mut self, flow: FlowId) {
+        if let Some(peer) = self.connections.touch(flow.peer) {
+            peer.release_sender(flow.stream);
+        }
+    }
+
+    /// The receiving handle of a flow is gone: the peer is told to stop, for the reason `code`.
+    pub fn release_receiver(&mut self, flow: FlowId, code: Code) {
+        if let Some(peer) = self.connections.touch(flow.peer) {
+            peer.release_receiver(flow.stream, code);
+        }
+    }
+
+    // What the user wants: time.
+
+    /// Ends with [`Event::Woken`] when `duration` has passed.
+    pub fn sleep(&mut self, duration: Duration) -> SleepId {
+        self.issued += 1;
+        let id = SleepId(self.issued);
+        self.commands.push_back(Command::Sleep(id, duration));
+        id
+    }
+
+    /// Gives up a sleep that has not ended.
+    pub fn cancel_sleep(&mut self, sleep: SleepId) {
+        self.commands
+            .retain(|command| !matches!(command, Command::Sleep(id, _) if *id == sleep));
+        if let Some(timer) = self.sleeps.remove(&sleep) {
+            self.timers.disarm(timer);
+        }
+    }
+
+    // What there is to read.
+
+    /// The node's name.
+    #[must_use]
+    pub const fn name(&self) -> &NodeName {
+        &self.config.node
+    }
+
+    /// Where the node wants to be dialled.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.hello.address
+    }
+
+    /// The node's limits.
+    #[must_use]
+    pub const fn limits(&self) -> &Limits {
+        &self.config.limits
+    }
+
+    /// This node, as a member.
+    #[must_use]
+    pub fn own_member(&self) -> Member {
+        let Identity {
+            name,
+            address,
+            session,
+        } = self.control.identity();
+        let labels = Arc::new(self.config.labels.clone());
+        let state = MemberState::Alive;
+        Member {
+            name,
+            address,
+            session,
+            state,
+            labels,
+        }
+    }
+
+    /// The other members of the fabric that are known, in the order of their names. The events so
+    /// far fold to them.
+    pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
+        self.control.members()
+    }
+
+    /// Round-trip times of the connections that are up.
+    pub fn round_trip_times(&self) -> impl Iterator<Item = (&NodeName, Duration)> {
+        self.connections
+            .all_up()
+            .map(|(name, peer)| (name, peer.round_trip_time()))
+    }
+
+    /// Who holds a name, as far as this node knows.
+    #[must_use]
+    pub fn resolve(&self, name: &EndpointName) -> control::Resolution {
+        self.control.resolve(name)
+    }
+
+    /// What was counted since the start.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    // The turn.
+
+    /// Lets peers and the control tier talk to each other until both are quiet.
+    fn follow(&mut self, now: Instant) {
+        loop {
+            let surroundings = surroundings(&self.hello, &self.config);
+            if let Some((key, event)) = self.connections.poll_event(now, surroundings) {
+                self.handle_peer(now, key, event);
+            } else if let Some(output) = self.control.poll_output() {
+                self.handle_control(now, output);
+            } else {
+                // An earlier run of this node may turn out to have had a later session.
+                self.hello.session = self.control.session();
+                return;
+            }
+        }
+    }
+
+    fn fire(&mut self, now: Instant, timer: Timer) {
+        match timer {
+            Timer::Handshake(key) => self.expire_handshake(now, key),
+            Timer::FirstFrame(flow) => {
+                if let Some(peer) = self.connections.touch(flow.peer) {
+                    peer.expire_arrival(flow.stream);
+                }
+            }
+            Timer::Dial(dial) => self.expire_dial(now, dial),
+            Timer::JoinSettled => {
+                if let Some(join) = &mut self.join {
+                    join.is_settled = true;
+                }
+            }
+            Timer::Sleep(id) => {
+                self.sleeps.remove(&id);
+                self.events.push_back(Event::Woken(id));
+            }
+            Timer::Grace => {
+                if let Phase::Leaving { is_overdue, .. } = &mut self.phase {
+                    *is_overdue = true;
+                }
+            }
+        }
+    }
+
+    fn execute(&mut self, now: Instant, unix_time: Duration, command: Command) {
+        match command {
+            Command::Join => self.begin_join(now),
+            Command::Claim(endpoint) => self.claim(now, unix_time, endpoint),
+            Command::Release(name) => self.control.release(now, &name),
+            Command::Dial(id, request) => self.begin_dial(now, id, request),
+            Command::Sleep(id, duration) => {
+                let timer = self.timers.arm(now, duration, Timer::Sleep(id));
+                self.sleeps.insert(id, timer);
+            }
+            Command::Shutdown(grace) => self.begin_shutdown(now, grace),
+        }
+    }
+
+    fn claim(&mut self, now: Instant, unix_time: Duration, endpoint: EndpointId) {
+        let Some(name) = self.endpoints.name_of(endpoint).cloned() else {
+            return;
+        };
+        let result = if self.phase == Phase::Running {
+            self.control
+                .claim(now, unix_time, name.clone())
+                .map_err(EndpointRefusal::from)
+        } else {
+            Err(EndpointRefusal::ShuttingDown)
+        };
+        match &result {
+            Ok(()) => {
+                self.endpoints.set_standing(endpoint, Standing::Open);
+                self.handle_name(now, &name);
+            }
+            Err(_) => {
+                self.endpoints.remove(endpoint);
+            }
+        }
+        self.events
+            .push_back(Event::EndpointOpened { endpoint, result });
+    }
+
+    /// Brings an answer to whoever dialled.
+    fn deliver(&mut self, incoming: Incoming, answer: FlowAnswer) -> bool {
+        match incoming.origin {
+            Origin::Local { dial } => self.answer_here(dial, answer),
+            Origin::Remote { flow, .. } => self
+                .connections
+                .touch(flow.peer)
+                .is_some_and(|peer| peer.answer(flow.stream, &incoming.open, &answer)),
+        }
+    }
+}
+
+const fn surroundings<'a>(hello: &'a Hello, config: &'a Config) -> Surroundings<'a> {
+    Surroundings {
+        hello,
+        limits: &config.limits,
+    }
+}
+
+fn refusal(reason: RefusalReason, detail: &str) -> FlowAnswer {
+    FlowAnswer::Refused {
+        reason,
+        detail: detail.to_owned(),
+    }
+}

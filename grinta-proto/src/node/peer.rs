@@ -1,0 +1,592 @@
+//! One connection with another node: its greeting, its control stream and its flows.
+//!
+//! A peer owns its `quinn_proto::Connection` and its flows and nothing else; it talks to the node
+//! by [`PeerEvent`] values. That is what would let peers live under locks of their own.
+//!
+//! A peer is up once both sides have said `Hello` on the control stream. A client hears that it
+//! is connected before the server has looked at its certificate, so nothing less will do.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use quinn_proto::{
+    Connection, ConnectionError, ConnectionEvent, ConnectionHandle, Dir, EndpointEvent, Event,
+    Side, StreamId, VarInt,
+};
+use rustls::pki_types::CertificateDer;
+
+use crate::config::Limits;
+use crate::name::NodeName;
+use crate::node::congestion::WindowRelease;
+use crate::node::dial::DialId;
+use crate::node::endpoint::IncomingId;
+use crate::node::event::{ConnectError, FlowLoss};
+use crate::node::flow::Flow;
+use crate::node::quic::NewConnection;
+use crate::node::timers::TimerKey;
+use crate::tls;
+use crate::wire::code::Code;
+use crate::wire::stream::{FlowAnswer, Hello, OpenFlow};
+
+use self::control_stream::ControlStream;
+
+mod control_stream;
+mod streams;
+
+/// Names a connection; never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct PeerKey(pub(crate) u64);
+
+/// Whom a connection was made to reach.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// Whoever answers at the address.
+    Address(SocketAddr),
+    /// This node, believed to be at the address.
+    Node(NodeName, SocketAddr),
+}
+
+impl Target {
+    pub(crate) const fn address(&self) -> SocketAddr {
+        match self {
+            Self::Address(address) | Self::Node(_, address) => *address,
+        }
+    }
+
+    const fn node(&self) -> Option<&NodeName> {
+        match self {
+            Self::Address(_) => None,
+            Self::Node(node, _) => Some(node),
+        }
+    }
+}
+
+/// What a peer tells the node.
+#[derive(Debug)]
+pub(crate) enum PeerEvent {
+    /// The peer said `Hello`: the node answers with [`Peer::welcome`] or [`Peer::close`].
+    Greeted(Hello),
+    /// A control message came from the node of this name, which may be lost since.
+    Control { name: NodeName, message: Bytes },
+    /// A stream was opened and its first frame is not complete.
+    Arriving(StreamId),
+    /// The peer dials one of our endpoints.
+    Offered {
+        stream: StreamId,
+        timer: Option<TimerKey>,
+        open: OpenFlow,
+    },
+    /// A flow that waited for its endpoint was given up by its dialler.
+    Withdrawn(IncomingId),
+    /// A flow that we dialled was answered.
+    Answered { dial: DialId, answer: FlowAnswer },
+    /// A flow that we dialled ended without an answer.
+    Unanswered { dial: DialId, code: Code },
+    /// A handle that waits to read a flow should try again.
+    Readable(StreamId),
+    /// A handle that waits to write a flow, or for its end, should try again.
+    Writable(StreamId),
+    /// More flows may be opened.
+    StreamsAvailable,
+    /// The last open flow ended.
+    Unused,
+    /// The arrival timer of a stream has nothing to wait for any more.
+    Settled(TimerKey),
+    /// The peer broke the rules of the control stream; its connection is being closed.
+    Violated { name: NodeName, reason: String },
+    /// The connection could not be brought up.
+    Failed(ConnectError),
+    /// The connection was up and is lost.
+    Lost(FlowLoss),
+}
+
+/// What a peer needs to know of the node it belongs to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Surroundings<'a> {
+    pub(crate) hello: &'a Hello,
+    pub(crate) limits: &'a Limits,
+}
+
+/// One connection with another node.
+pub(crate) struct Peer {
+    key: PeerKey,
+    handle: ConnectionHandle,
+    connection: Connection,
+    release: WindowRelease,
+    target: Option<Target>,
+    stage: Stage,
+    flows: BTreeMap<StreamId, Flow>,
+    /// Flows were open when the peer was last advanced.
+    had_flows: bool,
+    unflushed: BTreeSet<StreamId>,
+    events: VecDeque<PeerEvent>,
+    drained: bool,
+    /// Whether it waits in the queue of peers with packets to send.
+    pub(crate) is_queued: bool,
+}
+
+#[derive(Debug)]
+enum Stage {
+    /// TLS is under way.
+    Handshaking,
+    /// The peer's certificate is good for these names; `Hello` is under way.
+    Greeting {
+        certified: Vec<NodeName>,
+        control: Option<ControlStream>,
+    },
+    /// The peer said a good `Hello`; the node is about to welcome it.
+    Greeted { control: ControlStream },
+    /// Both said `Hello`.
+    Up {
+        name: NodeName,
+        control: ControlStream,
+    },
+    /// Over. What had arrived can still be read.
+    Lost { loss: FlowLoss },
+}
+
+impl Peer {
+    pub(crate) fn new(key: PeerKey, new: NewConnection, target: Option<Target>) -> Self {
+        Self {
+            key,
+            handle: new.handle,
+            connection: new.connection,
+            release: new.release,
+            target,
+            stage: Stage::Handshaking,
+            flows: BTreeMap::new(),
+            had_flows: false,
+            unflushed: BTreeSet::new(),
+            events: VecDeque::new(),
+            drained: false,
+            is_queued: false,
+        }
+    }
+
+    pub(crate) const fn handle(&self) -> ConnectionHandle {
+        self.handle
+    }
+
+    /// Whom we dialled; `None` if the peer did.
+    pub(crate) const fn target(&self) -> Option<&Target> {
+        self.target.as_ref()
+    }
+
+    pub(crate) fn remote(&self) -> SocketAddr {
+        self.connection.remote_address()
+    }
+
+    /// The peer's name, once it is up.
+    pub(crate) const fn name(&self) -> Option<&NodeName> {
+        match &self.stage {
+            Stage::Up { name, .. } => Some(name),
+            Stage::Handshaking
+            | Stage::Greeting { .. }
+            | Stage::Greeted { .. }
+            | Stage::Lost { .. } => None,
+        }
+    }
+
+    /// Whether we dialled it, its certificate is good for `name`, and it has not said `Hello`.
+    pub(crate) fn is_greeting(&self, name: &NodeName) -> bool {
+        let certified = match &self.stage {
+            Stage::Greeting { certified, .. } => certified.contains(name),
+            Stage::Handshaking | Stage::Greeted { .. } | Stage::Up { .. } | Stage::Lost { .. } => {
+                false
+            }
+        };
+        certified && self.target.is_some()
+    }
+
+    pub(crate) const fn is_lost(&self) -> bool {
+        matches!(self.stage, Stage::Lost { .. })
+    }
+
+    /// Neither up nor lost.
+    pub(crate) const fn is_coming_up(&self) -> bool {
+        matches!(
+            self.stage,
+            Stage::Handshaking | Stage::Greeting { .. } | Stage::Greeted { .. }
+        )
+    }
+
+    /// Whether nothing refers to the connection any more, on either side of it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.drained && self.is_lost() && !self.flows.values().any(Flow::is_held)
+    }
+
+    /// Flows whose handles live or whose data is not all delivered.
+    pub(crate) fn open_flows(&self) -> usize {
+        self.flows.len()
+    }
+
+    pub(crate) fn round_trip_time(&self) -> Duration {
+        self.connection.rtt()
+    }
+
+    // What the world did.
+
+    pub(crate) fn handle_event(&mut self, event: ConnectionEvent) {
+        self.connection.handle_event(event);
+    }
+
+    pub(crate) fn handle_timeout(&mut self, now: Instant) {
+        self.connection.handle_timeout(now);
+    }
+
+    /// Takes in what the connection has to tell, and moves what waits into its streams.
+    pub(crate) fn advance(&mut self, now: Instant, surroundings: Surroundings<'_>) {
+        while let Some(event) = self.connection.poll() {
+            match event {
+                Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
+                Event::Connected => self.begin_greeting(now, surroundings),
+                Event::ConnectionLost { reason } => self.handle_loss(&reason),
+                Event::DatagramReceived => self.receive_datagrams(),
+                Event::Stream(event) => self.handle_stream(now, event, surroundings),
+            }
+        }
+        self.flush(surroundings.limits);
+        let has_flows = !self.flows.is_empty();
+        if std::mem::replace(&mut self.had_flows, has_flows) && !has_flows {
+            self.events.push_back(PeerEvent::Unused);
+        }
+    }
+
+    pub(crate) fn poll_event(&mut self) -> Option<PeerEvent> {
+        self.events.pop_front()
+    }
+
+    pub(crate) fn poll_endpoint_event(&mut self) -> Option<EndpointEvent> {
+        let event = self.connection.poll_endpoint_events()?;
+        self.drained |= event.is_drained();
+        Some(event)
+    }
+
+    pub(crate) fn poll_timeout(&mut self) -> Option<Instant> {
+        if self.drained {
+            None
+        } else {
+            self.connection.poll_timeout()
+        }
+    }
+
+    /// Writes one batch of at most `segments_max` datagrams into `buffer`.
+    pub(crate) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        segments_max: usize,
+        buffer: &mut Vec<u8>,
+    ) -> Option<quinn_proto::Transmit> {
+        let mtu = usize::from(self.connection.current_mtu()).max(1);
+        let segments = segments_max.min(UDP_PAYLOAD_MAX / mtu).max(1);
+        self.connection.poll_transmit(now, segments, buffer)
+    }
+
+    // What the node wants.
+
+    /// The greeting is good: the peer is up. A server answers with its own `Hello`.
+    pub(crate) fn welcome(&mut self, now: Instant, name: NodeName, surroundings: Surroundings<'_>) {
+        let greeted = std::mem::replace(&mut self.stage, Stage::Handshaking);
+        let Stage::Greeted { mut control } = greeted else {
+            self.stage = greeted;
+            return;
+        };
+        if self.connection.side() == Side::Server {
+            control.send(
+                encode(surroundings.hello),
+                surroundings.limits.control_queue_max,
+            );
+        }
+        self.stage = Stage::Up { name, control };
+        self.read_control(now, surroundings);
+        self.accept_streams(surroundings);
+        self.flush(surroundings.limits);
+    }
+
+    /// Ends the connection; the peer is told `code` and `reason`.
+    pub(crate) fn close(&mut self, now: Instant, code: Code, reason: &str) {
+        self.close_as(
+            now,
+            code,
+            reason,
+            FlowLoss::Closed {
+                code,
+                reason: reason.to_owned(),
+            },
+        );
+    }
+
+    /// Ends the connection; our own flows are told `loss`.
+    pub(crate) fn close_as(&mut self, now: Instant, code: Code, reason: &str, loss: FlowLoss) {
+        self.release.release();
+        let reason = Bytes::copy_from_slice(reason.as_bytes());
+        self.connection.close(now, varint(code), reason);
+        self.end(loss);
+    }
+
+    /// Queues a frame on the control stream. The oldest that wait give way to it.
+    pub(crate) fn send_control(&mut self, frame: Bytes, limits: &Limits) {
+        if let Stage::Up { control, .. } = &mut self.stage {
+            control.send(frame, limits.control_queue_max);
+        }
+    }
+
+    /// Sends a datagram; gives it back when it does not fit.
+    pub(crate) fn send_datagram(&mut self, data: Bytes) -> Result<(), Bytes> {
+        let fits = self
+            .connection
+            .datagrams()
+            .max_size()
+            .is_some_and(|max| data.len() <= max);
+        if !fits {
+            return Err(data);
+        }
+        // Within the size, a refusal means that the connection is closing: the datagram is lost
+        // as any datagram may be.
+        let _ = self.connection.datagrams().send(data, true);
+        Ok(())
+    }
+
+    fn begin_greeting(&mut self, now: Instant, surroundings: Surroundings<'_>) {
+        let certified = match self.certified_names() {
+            Ok(certified) => certified,
+            Err(error) => return self.fail(now, Code::NameNotCertified, error),
+        };
+        if let Some(Target::Node(expected, _)) = &self.target
+            && !certified.contains(expected)
+        {
+            let error = ConnectError::NameMismatch {
+                dialled: expected.clone(),
+                certified,
+            };
+            return self.fail(now, Code::NameMismatch, error);
+        }
+        let control = match self.connection.side() {
+            Side::Server => None,
+            Side::Client => {
+                let Some(stream) = self.connection.streams().open(Dir::Bi) else {
+                    if !self.connection.is_closed() {
+                        let error = violation("it allows no control stream");
+                        self.fail(now, Code::ControlViolation, error);
+                    }
+                    return;
+                };
+                let limits = surroundings.limits;
+                let mut control = ControlStream::new(stream, limits.control_frame_len_max);
+                control.send(encode(surroundings.hello), limits.control_queue_max);
+                Some(control)
+            }
+        };
+        self.stage = Stage::Greeting { certified, control };
+        self.accept_control(surroundings);
+        self.read_control(now, surroundings);
+    }
+
+    fn certified_names(&self) -> Result<Vec<NodeName>, ConnectError> {
+        let identity = self.connection.crypto_session().peer_identity();
+        let chain =
+            identity.and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
+        let leaf = chain.as_ref().and_then(|chain| chain.first());
+        let leaf = leaf.expect("mutual TLS ends with a certificate on each side");
+        tls::certified_names(leaf).map_err(|error| ConnectError::Certificate {
+            reason: error.to_string(),
+        })
+    }
+
+    /// The first stream that a client opens is the control stream.
+    fn accept_control(&mut self, surroundings: Surroundings<'_>) {
+        if let Stage::Greeting {
+            control: control @ None,
+            ..
+        } = &mut self.stage
+            && let Some(stream) = self.connection.streams().accept(Dir::Bi)
+        {
+            *control = Some(ControlStream::new(
+                stream,
+                surroundings.limits.control_frame_len_max,
+            ));
+        }
+    }
+
+    /// Reads the control stream on: `Hello` first, then frames for the node.
+    fn read_control(&mut self, now: Instant, surroundings: Surroundings<'_>) {
+        loop {
+            let (control, greeting) = match &mut self.stage {
+                Stage::Greeting {
+                    control: Some(control),
+                    certified,
+                } => (control, Ok(certified)),
+                Stage::Up { control, name } => (control, Err(name)),
+                // What follows a `Hello` waits until the node has welcomed the peer.
+                Stage::Greeting { control: None, .. }
+                | Stage::Greeted { .. }
+                | Stage::Handshaking
+                | Stage::Lost { .. } => return,
+            };
+            let frame = match control.receive(&mut self.connection) {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return,
+                Err(error) => {
+                    return self.fail(now, Code::ControlViolation, violation(&error.to_string()));
+                }
+            };
+            let certified = match greeting {
+                Ok(certified) => certified,
+                Err(name) => {
+                    let (name, message) = (name.clone(), frame);
+                    self.events.push_back(PeerEvent::Control { name, message });
+                    continue;
+                }
+            };
+            let dialled = self.target.as_ref().and_then(Target::node);
+            match check_hello(&frame, certified, dialled, surroundings.hello) {
+                Ok(hello) => self.note_greeted(hello),
+                Err((code, error)) => return self.fail(now, code, error),
+            }
+        }
+    }
+
+    fn note_greeted(&mut self, hello: Hello) {
+        let greeting = std::mem::replace(&mut self.stage, Stage::Handshaking);
+        let Stage::Greeting {
+            control: Some(control),
+            ..
+        } = greeting
+        else {
+            self.stage = greeting;
+            return;
+        };
+        self.stage = Stage::Greeted { control };
+        self.events.push_back(PeerEvent::Greeted(hello));
+    }
+
+    fn receive_datagrams(&mut self) {
+        while let Some(message) = self.connection.datagrams().recv() {
+            // Before the peer is up nothing that it says counts.
+            if let Some(name) = self.name().cloned() {
+                self.events.push_back(PeerEvent::Control { name, message });
+            }
+        }
+    }
+
+    /// Moves control frames and gathered writes into their streams.
+    fn flush(&mut self, limits: &Limits) {
+        if let Stage::Greeting {
+            control: Some(control),
+            ..
+        }
+        | Stage::Greeted { control }
+        | Stage::Up { control, .. } = &mut self.stage
+        {
+            control.flush(&mut self.connection);
+        }
+        self.flush_flows(limits);
+    }
+
+    /// Ends a connection that cannot be, and says so on both sides.
+    fn fail(&mut self, now: Instant, code: Code, error: ConnectError) {
+        let reason = error.to_string();
+        if let Some(name) = self.name().cloned() {
+            let violated = PeerEvent::Violated {
+                name,
+                reason: reason.clone(),
+            };
+            self.events.push_back(violated);
+        } else {
+            self.events.push_back(PeerEvent::Failed(error));
+        }
+        self.close(now, code, &reason);
+    }
+
+    fn handle_loss(&mut self, reason: &ConnectionError) {
+        if self.is_coming_up() {
+            let error = ConnectError::from_connection(reason);
+            self.events.push_back(PeerEvent::Failed(error));
+        }
+        self.end(FlowLoss::from_connection(reason));
+    }
+
+    /// The connection is over: whoever waits on it is told.
+    fn end(&mut self, loss: FlowLoss) {
+        match std::mem::replace(&mut self.stage, Stage::Lost { loss: loss.clone() }) {
+            Stage::Up { .. } => self.events.push_back(PeerEvent::Lost(loss)),
+            Stage::Handshaking | Stage::Greeting { .. } | Stage::Greeted { .. } => {}
+            Stage::Lost { loss } => self.stage = Stage::Lost { loss },
+        }
+        self.end_flows();
+    }
+}
+
+impl std::fmt::Debug for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Peer")
+            .field("key", &self.key)
+            .field("remote", &self.remote())
+            .field("stage", &self.stage)
+            .field("flows", &self.flows.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Reads a `Hello` and holds it against the certificate, the dialled name and our own `Hello`.
+fn check_hello(
+    frame: &[u8],
+    certified: &[NodeName],
+    dialled: Option<&NodeName>,
+    ours: &Hello,
+) -> Result<Hello, (Code, ConnectError)> {
+    let theirs = Hello::decode(frame)
+        .map_err(|error| (Code::ControlViolation, violation(&error.to_string())))?;
+    if theirs.protocol != ours.protocol {
+        let error = ConnectError::WrongProtocol {
+            ours: ours.protocol,
+            theirs: theirs.protocol,
+        };
+        return Err((Code::WrongProtocol, error));
+    }
+    if theirs.fabric != ours.fabric {
+        let error = ConnectError::WrongFabric {
+            ours: ours.fabric.clone(),
+            theirs: theirs.fabric,
+        };
+        return Err((Code::WrongFabric, error));
+    }
+    if !certified.contains(&theirs.node) {
+        let error = ConnectError::NameNotCertified {
+            claimed: theirs.node,
+            certified: certified.to_vec(),
+        };
+        return Err((Code::NameNotCertified, error));
+    }
+    if let Some(dialled) = dialled
+        && theirs.node != *dialled
+    {
+        let error = ConnectError::NameMismatch {
+            dialled: dialled.clone(),
+            certified: certified.to_vec(),
+        };
+        return Err((Code::NameMismatch, error));
+    }
+    Ok(theirs)
+}
+
+fn violation(reason: &str) -> ConnectError {
+    ConnectError::Violation {
+        reason: reason.to_owned(),
+    }
+}
+
+fn encode(hello: &Hello) -> Bytes {
+    let mut frame = BytesMut::new();
+    hello.encode(&mut frame);
+    frame.freeze()
+}
+
+fn varint(code: Code) -> VarInt {
+    VarInt::from_u64(code.to_wire()).expect("every code fits a QUIC integer")
+}
+
+/// The most that one UDP send takes, whatever its segments.
+const UDP_PAYLOAD_MAX: usize = 65_507;
