@@ -1,0 +1,14 @@
+//! Stories of whole nodes: honest ones among themselves, and honest ones among hostile peers.
+
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a test looks for what it is about"
+)]
+
+mod flows;
+mod hostile;
+mod joining;
+mod quiet;
+mod random;
+mod shutdown;
+mod trust;

@@ -1,0 +1,249 @@
+//! Who is let in: the one who can mend it gets the typed error, the other counts a refusal.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+
+use crate::name::FabricName;
+use crate::node::testing::{Guise, World, node_name, request};
+use crate::node::{ConnectError, Counters, DialCause, DialRequest, DialStage, JoinError};
+use crate::tls::testing::{DAY, Leaf, NOW, TestCa};
+use crate::tls::{Credentials, Der, TlsFailure};
+use crate::wire::code::Code;
+
+/// What a newcomer is told that joins through a node, and what that node counts.
+fn refused(credentials: &Credentials, name: &'static str) -> (ConnectError, Counters) {
+    let mut world = World::of(1, &["a"]);
+    world.start_as(name, credentials, &["a"], |_| {});
+    let error = why(world.join(name));
+    world.run_for(Duration::from_millis(100));
+    (error, *world.node("a").counters())
+}
+
+fn why(joined: Result<crate::node::JoinReport, JoinError>) -> ConnectError {
+    match joined {
+        Err(JoinError::NoneReachable { mut unreachable }) => unreachable.remove(0).1,
+        other => panic!("joined: {other:?}"),
+    }
+}
+
+#[test]
+fn a_node_of_another_ca_is_refused() {
+    let fabric = World::new(1).ca;
+    let other = TestCa::new("other");
+    let untrusting = other.node("b");
+    let (error, counters) = refused(&untrusting, "b");
+    assert_eq!(error, ConnectError::Tls(TlsFailure::PeerUntrusted));
+    assert_eq!(counters.connections_refused, 1);
+
+    let (certificate, key) = other.issue(&Leaf::default().dns("b"));
+    let trusting = Credentials::from_der(Der {
+        ca: vec![fabric.certificate(), other.certificate()],
+        certificate: vec![certificate],
+        key,
+    });
+    let trusting = trusting.unwrap();
+    let (error, counters) = refused(&trusting, "b");
+    assert_eq!(error, ConnectError::Tls(TlsFailure::OursUntrusted));
+    assert_eq!(counters.connections_refused, 1);
+    assert_eq!(counters.connections_established, 0);
+}
+
+#[test]
+fn an_expired_certificate_is_refused_by_both_ends() {
+    let world = World::of(1, &["a"]);
+    let lapsing = Leaf::default()
+        .dns("b")
+        .valid(NOW - DAY, NOW + Duration::from_secs(5));
+    let lapsing = world.ca.credentials(&lapsing);
+    let mut world = world;
+    world.start_as("b", &lapsing, &["a"], |_| {});
+    world.run_for(Duration::from_secs(10));
+    let error = why(world.join("b"));
+    assert_eq!(error, ConnectError::Tls(TlsFailure::OursExpired));
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(world.node("a").counters().connections_refused, 1);
+
+    world.start("c", &["b"]);
+    let error = why(world.join("c"));
+    assert!(
+        matches!(error, ConnectError::Tls(TlsFailure::PeerExpired { .. })),
+        "{error}"
+    );
+}
+
+#[test]
+fn whoever_shows_no_certificate_is_refused() {
+    let mut world = World::of(1, &["a"]);
+    let trusting = world.credentials(&["s"]);
+    world.start_stranger("s", &Guise::without_certificate(&trusting));
+    world.call("s", "a");
+    world.until("the stranger is refused", |world| {
+        (!world.stranger("s").lost.is_empty()).then_some(())
+    });
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(world.node("a").counters().connections_refused, 1);
+    assert_eq!(world.node("a").counters().connections_established, 0);
+}
+
+#[test]
+fn a_hello_under_a_name_that_is_not_in_the_certificate_is_refused() {
+    let mut world = World::of(1, &["a"]);
+    let credentials = world.credentials(&["mallory"]);
+    world.start_stranger("mallory", &Guise::of(&credentials));
+    world.call("mallory", "a");
+    let mut hello = BytesMut::new();
+    world.stranger("mallory").hello("alice").encode(&mut hello);
+    world.stranger("mallory").say(&hello);
+    world.until("the stranger is refused", |world| {
+        world.stranger("mallory").closed()
+    });
+    assert_eq!(
+        world.stranger("mallory").closed(),
+        Some(Code::NameNotCertified)
+    );
+    assert_eq!(world.node("a").counters().connections_refused, 1);
+}
+
+#[test]
+fn a_dialled_node_that_says_another_name_is_given_up() {
+    let mut world = World::new(1);
+    let credentials = world.credentials(&["mallory"]);
+    world.start_stranger("mallory", &Guise::of(&credentials));
+    world.start("b", &["mallory"]);
+    world.node("b").join();
+    let stream = world.until("it is dialled", |world| {
+        let stranger = world.stranger("mallory");
+        stranger.is_connected.then(|| stranger.accept()).flatten()
+    });
+    let mut hello = BytesMut::new();
+    world.stranger("mallory").hello("alice").encode(&mut hello);
+    world.stranger("mallory").write(stream, &hello);
+    let error = why(world.joined("b"));
+    let expected = ConnectError::NameNotCertified {
+        claimed: node_name("alice"),
+        certified: vec![node_name("mallory")],
+    };
+    assert_eq!(error, expected);
+    world.run_for(Duration::from_millis(10));
+    assert_eq!(
+        world.stranger("mallory").closed(),
+        Some(Code::NameNotCertified)
+    );
+}
+
+#[test]
+fn a_node_of_another_fabric_is_refused() {
+    let mut world = World::of(1, &["a"]);
+    world.start_with("b", &["a"], |config| {
+        config.fabric = FabricName::new("elsewhere").unwrap();
+    });
+    let error = why(world.join("b"));
+    assert_eq!(error, ConnectError::Tls(TlsFailure::NoCommonProtocol));
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(world.node("a").counters().connections_refused, 1);
+
+    // One that speaks our protocol in TLS and then says another fabric.
+    let credentials = world.credentials(&["s"]);
+    world.start_stranger("s", &Guise::of(&credentials));
+    world.call("s", "a");
+    let mut hello = world.stranger("s").hello("s");
+    hello.fabric = FabricName::new("elsewhere").unwrap();
+    let mut frame = BytesMut::new();
+    hello.encode(&mut frame);
+    world.stranger("s").say(&frame);
+    world.until("the stranger is refused", |world| {
+        world.stranger("s").closed()
+    });
+    assert_eq!(world.stranger("s").closed(), Some(Code::WrongFabric));
+    assert_eq!(world.node("a").counters().connections_refused, 2);
+}
+
+#[test]
+fn another_version_of_the_protocol_is_refused() {
+    let mut world = World::of(1, &["a"]);
+    let credentials = world.credentials(&["s"]);
+    world.start_stranger("s", &Guise::of(&credentials));
+    world.call("s", "a");
+    let mut hello = world.stranger("s").hello("s");
+    hello.protocol = 2;
+    let mut frame = BytesMut::new();
+    hello.encode(&mut frame);
+    world.stranger("s").say(&frame);
+    world.until("the stranger is refused", |world| {
+        world.stranger("s").closed()
+    });
+    assert_eq!(world.stranger("s").closed(), Some(Code::WrongProtocol));
+}
+
+#[test]
+fn a_dial_that_meets_another_node_at_the_address_fails_in_authentication() {
+    let mut world = World::of(1, &["a", "b"]);
+    world.serve("b", "service", "a");
+    // Somebody else, certified under another name, answers at b's address from now on.
+    let other = world.credentials(&["c"]);
+    world.crash("b");
+    world.lose("a", "b");
+    world.start_stranger("b", &Guise::of(&other));
+    let dial = world.node("a").dial(DialRequest {
+        timeout: Duration::from_secs(5),
+        ..request("service")
+    });
+    let error = world.dialled("a", dial).unwrap_err();
+    let expected = DialCause::Connect {
+        node: node_name("b"),
+        error: ConnectError::NameMismatch {
+            dialled: node_name("b"),
+            certified: vec![node_name("c")],
+        },
+    };
+    assert_eq!(error.cause, expected);
+    assert_eq!(error.stage, DialStage::Authenticate);
+}
+
+#[test]
+fn a_certificate_with_two_names_proves_the_dialled_one_only_if_the_peer_goes_by_it() {
+    let mut world = World::of(1, &["a", "b"]);
+    world.serve("b", "service", "a");
+    world.crash("b");
+    world.lose("a", "b");
+    let both = world.credentials(&["b", "c"]);
+    world.start_stranger("b", &Guise::of(&both));
+    let dial = world.dial("a", "service");
+    let stream = world.until("it is dialled", |world| {
+        let stranger = world.stranger("b");
+        stranger.is_connected.then(|| stranger.accept()).flatten()
+    });
+    let mut hello = BytesMut::new();
+    world.stranger("b").hello("c").encode(&mut hello);
+    world.stranger("b").write(stream, &hello);
+    let error = world.dialled("a", dial).unwrap_err();
+    assert!(
+        matches!(
+            error.cause,
+            DialCause::Connect {
+                error: ConnectError::NameMismatch { .. },
+                ..
+            }
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_second_node_of_our_name_is_refused() {
+    let mut world = World::of(1, &["a"]);
+    let twin = world.credentials(&["a"]);
+    world.start_stranger("twin", &Guise::of(&twin));
+    world.call("twin", "a");
+    let mut hello = BytesMut::new();
+    world.stranger("twin").hello("a").encode(&mut hello);
+    world.stranger("twin").say(&hello);
+    world.until("the twin is refused", |world| {
+        world.stranger("twin").closed()
+    });
+    assert_eq!(
+        world.stranger("twin").closed(),
+        Some(Code::IdentityConflict)
+    );
+}
