@@ -1,0 +1,141 @@
+//! The sans-IO core of Grinta, a network fabric for async tasks, and the handles that sit on it.
+//!
+//! A task holds a named **endpoint**; any task of any process in the **fabric** opens a **flow** to
+//! that name and gets a typed channel. The code is the same whether the two share a process (a
+//! queue) or sit on two machines (a QUIC stream). There is no server and no central authority: the
+//! nodes find each other by gossip, agree by gossip on who owns which name, and trust each other by
+//! mutual TLS.
+//!
+//! Programs take a driver crate, `grinta-tokio` or `grinta-smol`, which re-exports all of this and
+//! starts a fabric. A library that is written against [`Fabric`], [`Endpoint`], [`Sender`] and
+//! [`Receiver`] needs this crate alone, and runs under either.
+//!
+//! # A tour
+//!
+//! ```
+//! use grinta_proto::{Fabric, Raw};
+//!
+//! # type Failure = Box<dyn std::error::Error>;
+//! async fn serve(fabric: &Fabric) -> Result<(), Failure> {
+//!     let endpoint = fabric.endpoint("greeter").await?;
+//!     let mut flow = endpoint.accept().await?.bidi::<String, String, _>(Raw)?;
+//!     while let Some(name) = flow.recv().await? {
+//!         flow.send(format!("hello, {name}!")).await?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! async fn greet(fabric: &Fabric) -> Result<(), Failure> {
+//!     let mut flow = fabric.dial("greeter").bidi::<String, String, _>(Raw).await?;
+//!     flow.send("world".to_owned()).await?;
+//!     assert_eq!(flow.recv().await?.as_deref(), Some("hello, world!"));
+//!     Ok(())
+//! }
+//! ```
+//!
+//! - [`Fabric::builder`] says what a node is to be, [`Fabric::join`] takes it to its neighbours.
+//! - [`Fabric::endpoint`] claims a name, [`Endpoint::accept`] takes the flows that are dialled to it.
+//! - [`Fabric::dial`] finds the name's owner and opens a flow; [`DialError`] says how far it came.
+//! - [`Sender`] and [`Receiver`] carry messages of any type that a [`Codec`] encodes: [`Raw`],
+//!   [`Protobuf`], `Json` (feature `json`), `Postcard` (feature `postcard`), or one of your own.
+//! - [`Credentials`] hold the certificate that proves a node's name; `DevelopmentCa` (feature
+//!   `development`) makes some on the spot.
+//!
+//! # The core and its run loop
+//!
+//! [`node::Node`] is a state machine without effects: no socket, clock, thread, lock or randomness
+//! of its own. Time, wall clock and seed come in as arguments; the same inputs give the same
+//! outputs. Whoever drives one repeats these steps, in this order:
+//!
+//! ```text
+//! ┌─► 1. handle_datagrams   everything that has arrived, before any timer is looked at
+//! │   2. handle_timeout     once: acts on what came, on what the user wants, on what is due
+//! │   3. poll_event         until None: tell the program
+//! │   4. poll_transmit      until None, or until the socket takes no more: send
+//! └── 5. poll_timeout       sleep until then, until a datagram comes, or until the user wants
+//!                           something; then again from 1
+//! ```
+//!
+//! The first two are in this order for a reason. A process that was frozen wakes with the answers
+//! to its probes in its socket; if it looked at its timers first it would declare healthy members
+//! down. As code, over a blocking socket:
+//!
+//! ```no_run
+//! use std::net::UdpSocket;
+//! use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+//!
+//! use grinta_proto::node::{DatagramMeta, Event, Node};
+//!
+//! fn drive(node: &mut Node, socket: &UdpSocket) -> std::io::Result<()> {
+//!     let mut incoming = [0; 2048];
+//!     let mut outgoing = Vec::new();
+//!     loop {
+//!         socket.set_nonblocking(true)?;
+//!         while let Ok((length, remote)) = socket.recv_from(&mut incoming) {
+//!             let meta = DatagramMeta { remote, local_ip: None, ecn: None, stride: length };
+//!             node.handle_datagrams(Instant::now(), meta, incoming[..length].into());
+//!         }
+//!         let unix_time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+//!         node.handle_timeout(Instant::now(), unix_time);
+//!         while let Some(event) = node.poll_event() {
+//!             if event == Event::Closed {
+//!                 return Ok(());
+//!             }
+//!             println!("{event:?}");
+//!         }
+//!         while let Some(transmit) = node.poll_transmit(Instant::now(), 1, &mut outgoing) {
+//!             socket.send_to(&outgoing[..transmit.length], transmit.remote)?;
+//!         }
+//!         let wait = node.poll_timeout().map_or(Duration::MAX, |deadline| {
+//!             deadline.saturating_duration_since(Instant::now())
+//!         });
+//!         if !wait.is_zero() {
+//!             socket.set_nonblocking(false)?;
+//!             socket.set_read_timeout(Some(wait.min(Duration::from_secs(3600))))?;
+//!             socket.peek_from(&mut incoming).ok();
+//!         }
+//!     }
+//! }
+//! ```
+//!
+//! [`Driver`] is this loop as a future over an [`Io`], with the handles on top; a driver crate
+//! brings the `Io` and spawns the future once.
+
+mod codec;
+pub mod config;
+mod name;
+pub mod node;
+mod shell;
+mod tls;
+pub mod wire;
+
+#[cfg(feature = "json")]
+pub use codec::Json;
+#[cfg(feature = "postcard")]
+pub use codec::Postcard;
+pub use codec::{
+    Codec, CodecError, CodecId, CodecOperation, InvalidCodecId, MESSAGE_TYPE_LEN_MAX, Protobuf, Raw,
+};
+pub use config::{Config, ConfigError, Labels, Limits, Neighbour};
+pub use name::{EndpointName, FabricName, InvalidName, NAME_LEN_MAX, NodeName, Session};
+pub use node::control::{ClaimError, Resolution};
+pub use node::{
+    Attempt, ConnectError, Counters, DialCause, DialError, DialStage, EndpointRefusal, FlowLoss,
+    JoinError, JoinReport, Member, MemberEvent, MemberState, NodeError, Transmit,
+};
+pub use shell::dial::{BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
+pub use shell::driver::Driver;
+pub use shell::endpoint::{AcceptError, Endpoint, EndpointError, Incoming, OpenEndpoint};
+pub use shell::fabric::{Builder, Elapsed, Fabric, StartError};
+pub use shell::flow::{Flow, Path, ReceiveError, Receiver, SendCause, SendError, Sender};
+pub use shell::io::{Capabilities, Io, RecvMeta};
+pub use shell::members::{MemberWatch, WatchError};
+pub use tls::{
+    Credentials, CredentialsError, Der, MalformedCertificate, Origin, Part, Pem, PemFiles,
+    TlsAlert, TlsFailure, certified_names,
+};
+#[cfg(feature = "development")]
+pub use tls::{DevelopmentCa, DevelopmentError};
+pub use wire::code::{Code, UnknownCode};
+pub use wire::frame::FrameError;
+pub use wire::stream::{Direction, RefusalReason};

@@ -1,0 +1,356 @@
+//! Dials: from a name to the ends of a flow.
+
+use std::fmt;
+use std::future::{IntoFuture, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crate::codec::Codec;
+use crate::name::EndpointName;
+use crate::node::{DialCause, DialError, DialId, DialRequest, DialStage, Dialled, UnknownName};
+use crate::shell::ends::{Codecs, Ends, MessageLimits};
+use crate::shell::flow::{Flow, Path, Receiver, Sender};
+use crate::shell::shared::{DialSlot, Shared, State};
+use crate::wire::stream::OpenFlow;
+
+/// A dial to be made: from [`Fabric::dial`](crate::Fabric::dial), through one of
+/// [`sender`](Self::sender), [`receiver`](Self::receiver) and [`bidi`](Self::bidi), awaited for the
+/// ends of the flow.
+#[must_use = "a dial is made when this is awaited"]
+pub struct Dial<K = Untyped> {
+    shared: Arc<Shared>,
+    endpoint: String,
+    timeout: Duration,
+    unknown_name: UnknownName,
+    kind: K,
+}
+
+/// A dial that does not yet say what it sends and receives.
+#[derive(Debug)]
+pub struct Untyped(());
+
+/// A dial of a flow on which this side only sends.
+pub struct SendOnly<T>(Arc<dyn Codec<T>>);
+
+/// A dial of a flow on which this side only receives.
+pub struct ReceiveOnly<T>(Arc<dyn Codec<T>>);
+
+/// A dial of a flow that goes both ways.
+pub struct BothWays<S, R> {
+    sends: Arc<dyn Codec<S>>,
+    receives: Arc<dyn Codec<R>>,
+}
+
+impl Dial {
+    pub(crate) fn new(shared: Arc<Shared>, endpoint: &str, timeout: Duration) -> Self {
+        let kind = Untyped(());
+        let endpoint = endpoint.to_owned();
+        Self {
+            shared,
+            endpoint,
+            timeout,
+            unknown_name: UnknownName::Fail,
+            kind,
+        }
+    }
+
+    /// A flow on which this side only sends.
+    pub fn sender<T, C>(self, codec: C) -> Dial<SendOnly<T>>
+    where
+        T: Send + 'static,
+        C: Codec<T>,
+    {
+        self.with_kind(SendOnly(Arc::new(codec)))
+    }
+
+    /// A flow on which this side only receives.
+    pub fn receiver<T, C>(self, codec: C) -> Dial<ReceiveOnly<T>>
+    where
+        T: Send + 'static,
+        C: Codec<T>,
+    {
+        self.with_kind(ReceiveOnly(Arc::new(codec)))
+    }
+
+    /// A flow that goes both ways: this side sends `S` and receives `R`.
+    pub fn bidi<S, R, C>(self, codec: C) -> Dial<BothWays<S, R>>
+    where
+        S: Send + 'static,
+        R: Send + 'static,
+        C: Codec<S> + Codec<R> + Clone,
+    {
+        let sends = Arc::new(codec.clone());
+        self.with_kind(BothWays {
+            sends,
+            receives: Arc::new(codec),
+        })
+    }
+
+    fn with_kind<K>(self, kind: K) -> Dial<K> {
+        let Self {
+            shared,
+            endpoint,
+            timeout,
+            unknown_name,
+            ..
+        } = self;
+        Dial {
+            shared,
+            endpoint,
+            timeout,
+            unknown_name,
+            kind,
+        }
+    }
+}
+
+impl<K> Dial<K> {
+    /// How long the dial may take in all; the default is the fabric's dial time-out.
+    pub fn deadline(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Waits for the name to be claimed, as long as the dial may take, instead of failing at once
+    /// when nobody holds it.
+    pub fn wait_for_name(mut self) -> Self {
+        self.unknown_name = UnknownName::Wait;
+        self
+    }
+
+    async fn open<S, R>(self, codecs: Codecs<S, R>) -> Result<Ends<S, R>, DialError>
+    where
+        S: Send + 'static,
+        R: Send + 'static,
+    {
+        let Self {
+            shared,
+            endpoint,
+            timeout,
+            unknown_name,
+            ..
+        } = self;
+        let invalid = |cause| DialError {
+            endpoint: endpoint.clone(),
+            stage: DialStage::Resolve,
+            cause,
+            attempts: Vec::new(),
+            elapsed: Duration::ZERO,
+        };
+        let name =
+            EndpointName::new(&endpoint).map_err(|error| invalid(DialCause::InvalidName(error)))?;
+        let encodings = codecs.encodings().map_err(|fault| {
+            invalid(DialCause::InvalidCodec {
+                reason: fault.to_string(),
+            })
+        })?;
+        let Some(direction) = encodings.direction() else {
+            return Err(invalid(DialCause::InvalidCodec {
+                reason: "is missing".to_owned(),
+            }));
+        };
+        let types = codecs.types();
+        let begun = shared.with(|state| {
+            if state.closed.is_some() {
+                return None;
+            }
+            let open = OpenFlow {
+                endpoint: name,
+                direction,
+                sends: encodings.sends,
+                receives: encodings.receives,
+                message_len_max: state.node.limits().message_len_max as u64,
+                timeout: Some(timeout),
+                traceparent: String::new(),
+            };
+            let id = state.node.dial(DialRequest {
+                open,
+                timeout,
+                unknown_name,
+            });
+            state.dials.insert(
+                id,
+                DialSlot {
+                    types: Some(types),
+                    ..DialSlot::default()
+                },
+            );
+            Some(id)
+        });
+        let Some(id) = begun else {
+            return Err(invalid(DialCause::ShuttingDown));
+        };
+        let mut under_way = UnderWay {
+            shared,
+            id,
+            codecs: Some(codecs),
+        };
+        let ends = poll_fn(|cx| under_way.poll(cx)).await;
+        match ends {
+            Some(ends) => ends,
+            None => Err(invalid(DialCause::ShuttingDown)),
+        }
+    }
+}
+
+impl<T: Send + 'static> IntoFuture for Dial<SendOnly<T>> {
+    type Output = Result<Sender<T>, DialError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let codecs: Codecs<T, ()> = Codecs {
+            sends: Some(Arc::clone(&self.kind.0)),
+            receives: None,
+        };
+        Box::pin(async move {
+            let ends = self.open(codecs).await?;
+            Ok(ends.sender.expect("a side that sends has a sender"))
+        })
+    }
+}
+
+impl<T: Send + 'static> IntoFuture for Dial<ReceiveOnly<T>> {
+    type Output = Result<Receiver<T>, DialError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let codecs: Codecs<(), T> = Codecs {
+            sends: None,
+            receives: Some(Arc::clone(&self.kind.0)),
+        };
+        Box::pin(async move {
+            let ends = self.open(codecs).await?;
+            Ok(ends.receiver.expect("a side that receives has a receiver"))
+        })
+    }
+}
+
+impl<S: Send + 'static, R: Send + 'static> IntoFuture for Dial<BothWays<S, R>> {
+    type Output = Result<Flow<S, R>, DialError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let codecs = Codecs {
+            sends: Some(Arc::clone(&self.kind.sends)),
+            receives: Some(Arc::clone(&self.kind.receives)),
+        };
+        Box::pin(async move {
+            let ends = self.open(codecs).await?;
+            let ends = ends.sender.zip(ends.receiver);
+            let (sender, receiver) = ends.expect("a side that does both has both ends");
+            Ok(Flow { sender, receiver })
+        })
+    }
+}
+
+/// A dial that has begun. Dropping it gives the dial up, or the flow that it ended in.
+struct UnderWay<S: Send + 'static, R: Send + 'static> {
+    shared: Arc<Shared>,
+    id: DialId,
+    codecs: Option<Codecs<S, R>>,
+}
+
+impl<S: Send + 'static, R: Send + 'static> UnderWay<S, R> {
+    /// The ends, or why there are none; `None` if the fabric is closed.
+    fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Ends<S, R>, DialError>>> {
+        let shared = Arc::clone(&self.shared);
+        shared.with(|state| {
+            let is_closed = state.closed.is_some();
+            let Some(slot) = state.dials.get_mut(&self.id) else {
+                return Poll::Ready(None);
+            };
+            match slot.result.take() {
+                Some(Ok(dialled)) => Poll::Ready(self.conclude(state, dialled).map(Ok)),
+                Some(Err(error)) => {
+                    state.dials.remove(&self.id);
+                    Poll::Ready(Some(Err(error)))
+                }
+                None if is_closed => Poll::Ready(None),
+                None => {
+                    slot.waker.register(cx);
+                    Poll::Pending
+                }
+            }
+        })
+    }
+
+    fn conclude(&mut self, state: &mut State, dialled: Dialled) -> Option<Ends<S, R>> {
+        let slot = state.dials.remove(&self.id)?;
+        let codecs = self.codecs.take()?;
+        let received = state.node.limits().message_len_max;
+        match dialled {
+            Dialled::Local { message_len_max } => {
+                let limits = MessageLimits {
+                    sent: message_len_max,
+                    received,
+                };
+                Some(codecs.take_queues(slot.queues?, limits))
+            }
+            Dialled::Remote {
+                flow,
+                node,
+                message_len_max,
+            } => {
+                let limits = MessageLimits {
+                    sent: message_len_max,
+                    received,
+                };
+                let path = Path::Remote { node };
+                Some(codecs.over_connection(&self.shared, state, flow, &path, limits))
+            }
+        }
+    }
+}
+
+impl<S: Send + 'static, R: Send + 'static> Drop for UnderWay<S, R> {
+    fn drop(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        let unclaimed = shared.with(|state| {
+            let result = state.dials.get_mut(&self.id)?.result.take();
+            match result {
+                Some(Ok(dialled)) => self.conclude(state, dialled),
+                Some(Err(_)) => {
+                    state.dials.remove(&self.id);
+                    None
+                }
+                None => {
+                    state.dials.remove(&self.id);
+                    state.node.cancel_dial(self.id);
+                    None
+                }
+            }
+        });
+        // Ends that nobody waits for any more end their flow as they are dropped, which takes the
+        // lock that was just released.
+        drop(unclaimed);
+    }
+}
+
+impl<K> fmt::Debug for Dial<K> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dial")
+            .field("endpoint", &self.endpoint)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for SendOnly<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SendOnly")
+    }
+}
+
+impl<T> fmt::Debug for ReceiveOnly<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ReceiveOnly")
+    }
+}
+
+impl<S, R> fmt::Debug for BothWays<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BothWays")
+    }
+}

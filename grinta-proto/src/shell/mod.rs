@@ -1,0 +1,16 @@
+//! The handles that programs hold and the loop that drives the node.
+//!
+//! Nothing here depends on a runtime: there are wakers and one mutex per fabric, but no socket,
+//! clock, timer or spawn. Those come through [`Io`](io::Io).
+
+pub(crate) mod dial;
+pub(crate) mod driver;
+pub(crate) mod endpoint;
+mod ends;
+pub(crate) mod fabric;
+pub(crate) mod flow;
+pub(crate) mod io;
+mod local;
+pub(crate) mod members;
+mod shared;
+mod waiters;

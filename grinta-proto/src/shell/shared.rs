@@ -1,0 +1,336 @@
+//! The state that the handles and the driver of one fabric share, behind one mutex.
+//!
+//! The mutex is never held while waking or while calling into [`Io`](crate::Io). A handle that
+//! wants something marks it in the node, wakes the driver if that is parked, and returns.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::Context;
+
+use bytes::Bytes;
+
+use crate::name::NodeName;
+use crate::node::{
+    DialError, DialId, Dialled, EndpointId, EndpointRefusal, Event, FlowId, FlowLoss,
+    FlowReadError, FlowWriteError, JoinError, JoinReport, Member, MemberEvent, Node, Payload,
+    SleepId,
+};
+use crate::shell::ends::MessageTypes;
+use crate::shell::local::{Breakable, LocalQueues};
+use crate::shell::waiters::{WakerList, WakerSlot, Wakes};
+
+/// What the handles and the driver of one fabric share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    state: Mutex<State>,
+}
+
+/// The node and those who wait for it.
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) node: Node,
+    /// The driver, while it is parked.
+    pub(crate) driver: WakerSlot,
+    /// Why nothing will happen any more.
+    pub(crate) closed: Option<Closed>,
+    pub(crate) closing: WakerList,
+    pub(crate) dials: BTreeMap<DialId, DialSlot>,
+    pub(crate) endpoints: BTreeMap<EndpointId, EndpointSlot>,
+    pub(crate) flows: BTreeMap<FlowId, FlowSlot>,
+    pub(crate) sleeps: BTreeMap<SleepId, SleepSlot>,
+    pub(crate) join: JoinSlot,
+    pub(crate) watches: BTreeMap<u64, WatchSlot>,
+    pub(crate) watches_issued: u64,
+    local_flows: Vec<Weak<dyn Breakable>>,
+}
+
+/// How a fabric ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// As it should.
+    Orderly,
+    /// Its driver was dropped.
+    DriverDropped,
+    /// Its socket failed.
+    SocketFailed(String),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct DialSlot {
+    pub(crate) waker: WakerSlot,
+    pub(crate) result: Option<Result<Dialled, DialError>>,
+    /// The types of the dialler's messages, for an endpoint of this process.
+    pub(crate) types: Option<MessageTypes>,
+    /// The queues that such an endpoint's task made.
+    pub(crate) queues: Option<LocalQueues>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct EndpointSlot {
+    pub(crate) waiters: WakerList,
+    pub(crate) opened: Option<Result<(), EndpointRefusal>>,
+    pub(crate) winner: Option<NodeName>,
+    /// The winner has not been told to the endpoint's task.
+    pub(crate) loss_is_news: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct FlowSlot {
+    /// How many handles live.
+    handles: u8,
+    pub(crate) reader: WakerSlot,
+    pub(crate) writer: WakerSlot,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct SleepSlot {
+    pub(crate) waker: WakerSlot,
+    pub(crate) is_over: bool,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct JoinSlot {
+    pub(crate) waker: WakerSlot,
+    pub(crate) is_under_way: bool,
+    pub(crate) result: Option<Result<JoinReport, JoinError>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct WatchSlot {
+    pub(crate) waker: WakerSlot,
+    pub(crate) events: VecDeque<MemberEvent>,
+    pub(crate) has_lagged: bool,
+}
+
+impl Shared {
+    pub(crate) fn new(node: Node) -> Arc<Self> {
+        let state = State {
+            node,
+            driver: WakerSlot::default(),
+            closed: None,
+            closing: WakerList::default(),
+            dials: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
+            flows: BTreeMap::new(),
+            sleeps: BTreeMap::new(),
+            join: JoinSlot::default(),
+            watches: BTreeMap::new(),
+            watches_issued: 0,
+            local_flows: Vec::new(),
+        };
+        Arc::new(Self {
+            state: Mutex::new(state),
+        })
+    }
+
+    /// Works on the state; then wakes whom that concerns, the parked driver among them.
+    pub(crate) fn with<R>(&self, work: impl FnOnce(&mut State) -> R) -> R {
+        self.with_wakes(|state, _| work(state))
+    }
+
+    /// As [`with`](Self::with), for work that has wakers of its own to wake.
+    pub(crate) fn with_wakes<R>(&self, work: impl FnOnce(&mut State, &mut Wakes) -> R) -> R {
+        let mut wakes = Wakes::default();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = work(&mut state, &mut wakes);
+        state.dispatch(&mut wakes);
+        if state.node.wants_turn() {
+            state.driver.wake_into(&mut wakes);
+        }
+        drop(state);
+        wakes.wake();
+        result
+    }
+}
+
+impl State {
+    /// Nothing will happen any more: whoever waits is woken to learn of it.
+    pub(crate) fn close(&mut self, closed: Closed, wakes: &mut Wakes) {
+        if self.closed.is_some() {
+            return;
+        }
+        self.closed = Some(closed);
+        self.closing.wake_into(wakes);
+        self.join.waker.wake_into(wakes);
+        for slot in self.dials.values_mut() {
+            slot.waker.wake_into(wakes);
+        }
+        for slot in self.endpoints.values_mut() {
+            slot.waiters.wake_into(wakes);
+        }
+        for slot in self.flows.values_mut() {
+            slot.reader.wake_into(wakes);
+            slot.writer.wake_into(wakes);
+        }
+        for slot in self.sleeps.values_mut() {
+            slot.waker.wake_into(wakes);
+        }
+        for slot in self.watches.values_mut() {
+            slot.waker.wake_into(wakes);
+        }
+        for flow in self.local_flows.drain(..).filter_map(|flow| flow.upgrade()) {
+            flow.break_off(FlowLoss::ShuttingDown, wakes);
+            wakes.drop_later(flow);
+        }
+    }
+
+    /// All members that are known, this node among them, in the order of their names.
+    pub(crate) fn members(&self) -> Vec<Member> {
+        let mut members: Vec<_> = self.node.members().collect();
+        let own = self.node.own_member();
+        let at = members.partition_point(|member| member.name < own.name);
+        members.insert(at, own);
+        members
+    }
+
+    /// Writes to a flow; when it is full the task of `cx` is woken once it is not.
+    pub(crate) fn write(
+        &mut self,
+        flow: FlowId,
+        payload: Payload<'_>,
+        cx: Option<&Context<'_>>,
+    ) -> Result<(), FlowWriteError> {
+        if self.closed.is_some() {
+            // The node would buffer it, and nobody is left to carry it.
+            return Err(FlowWriteError::Lost(FlowLoss::ShuttingDown));
+        }
+        let written = self.node.write(flow, payload);
+        if written == Err(FlowWriteError::Blocked)
+            && let (Some(cx), Some(slot)) = (cx, self.flows.get_mut(&flow))
+        {
+            slot.writer.register(cx);
+        }
+        written
+    }
+
+    /// Reads from a flow; when it is empty the task of `cx` is woken once it is not.
+    pub(crate) fn read(
+        &mut self,
+        flow: FlowId,
+        cx: Option<&Context<'_>>,
+    ) -> Result<Option<Bytes>, FlowReadError> {
+        let read = self.node.read(flow);
+        if read == Err(FlowReadError::Blocked) {
+            if self.closed.is_some() {
+                return Err(FlowReadError::Lost(FlowLoss::ShuttingDown));
+            }
+            if let (Some(cx), Some(slot)) = (cx, self.flows.get_mut(&flow)) {
+                slot.reader.register(cx);
+            }
+        }
+        read
+    }
+
+    /// Makes a place for the handles of a flow to wait at.
+    pub(crate) fn hold_flow(&mut self, flow: FlowId, handles: u8) {
+        self.flows.insert(
+            flow,
+            FlowSlot {
+                handles,
+                ..FlowSlot::default()
+            },
+        );
+    }
+
+    /// One of a flow's handles is gone.
+    pub(crate) fn release_flow(&mut self, flow: FlowId) {
+        if let Some(slot) = self.flows.get_mut(&flow) {
+            slot.handles = slot.handles.saturating_sub(1);
+            if slot.handles == 0 {
+                self.flows.remove(&flow);
+            }
+        }
+    }
+
+    /// Remembers an in-process flow, to break it off when the fabric closes.
+    pub(crate) fn track_local(&mut self, flow: Weak<dyn Breakable>) {
+        // Pruning when the list has doubled keeps it within twice the flows that live.
+        if self.local_flows.len() == self.local_flows.capacity() {
+            self.local_flows.retain(|flow| flow.strong_count() > 0);
+        }
+        self.local_flows.push(flow);
+    }
+
+    fn dispatch(&mut self, wakes: &mut Wakes) {
+        while let Some(event) = self.node.poll_event() {
+            self.dispatch_one(event, wakes);
+        }
+    }
+
+    fn dispatch_one(&mut self, event: Event, wakes: &mut Wakes) {
+        match event {
+            Event::Member(event) => {
+                for slot in self.watches.values_mut() {
+                    slot.push(event.clone());
+                    slot.waker.wake_into(wakes);
+                }
+            }
+            Event::Joined(result) => {
+                self.join.is_under_way = false;
+                self.join.result = Some(result);
+                self.join.waker.wake_into(wakes);
+            }
+            Event::EndpointOpened { endpoint, result } => {
+                if let Some(slot) = self.endpoints.get_mut(&endpoint) {
+                    slot.opened = Some(result);
+                    slot.waiters.wake_into(wakes);
+                }
+            }
+            Event::Incoming { endpoint } => {
+                if let Some(slot) = self.endpoints.get_mut(&endpoint) {
+                    slot.waiters.wake_into(wakes);
+                }
+            }
+            Event::NameLost { endpoint, winner } => {
+                if let Some(slot) = self.endpoints.get_mut(&endpoint) {
+                    slot.winner = Some(winner);
+                    slot.loss_is_news = true;
+                    slot.waiters.wake_into(wakes);
+                }
+            }
+            Event::NameRegained { endpoint } => {
+                if let Some(slot) = self.endpoints.get_mut(&endpoint) {
+                    slot.winner = None;
+                    slot.loss_is_news = false;
+                }
+            }
+            Event::Dialled { dial, result } => {
+                if let Some(slot) = self.dials.get_mut(&dial) {
+                    slot.result = Some(result);
+                    slot.waker.wake_into(wakes);
+                }
+            }
+            Event::FlowReadable(flow) => {
+                if let Some(slot) = self.flows.get_mut(&flow) {
+                    slot.reader.wake_into(wakes);
+                }
+            }
+            Event::FlowWritable(flow) => {
+                if let Some(slot) = self.flows.get_mut(&flow) {
+                    slot.writer.wake_into(wakes);
+                }
+            }
+            Event::Woken(sleep) => {
+                if let Some(slot) = self.sleeps.get_mut(&sleep) {
+                    slot.is_over = true;
+                    slot.waker.wake_into(wakes);
+                }
+            }
+            Event::Left => {}
+            Event::Closed => self.close(Closed::Orderly, wakes),
+        }
+    }
+}
+
+impl WatchSlot {
+    fn push(&mut self, event: MemberEvent) {
+        if self.events.len() >= WATCH_QUEUE_MAX {
+            self.events.clear();
+            self.has_lagged = true;
+        }
+        self.events.push_back(event);
+    }
+}
+
+/// Events that a watch holds for its task: a fabric of a thousand coming up at once.
+const WATCH_QUEUE_MAX: usize = 4096;
