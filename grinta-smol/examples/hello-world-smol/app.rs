@@ -1,0 +1,1 @@
+../../../grinta-tokio/examples/hello-world/app.rs
