@@ -238,6 +238,11 @@ impl Node {
     /// concludes that they never came.
     pub fn handle_datagrams(&mut self, now: Instant, meta: DatagramMeta, mut data: BytesMut) {
         self.now = now;
+        if meta.remote.port() == 0 {
+            // It is forged, and nothing could be sent back.
+            self.counters.datagrams_dropped += 1;
+            return;
+        }
         let ecn = meta.ecn.and_then(EcnCodepoint::from_bits);
         let stride = match meta.stride {
             0 => data.len(),
