@@ -466,17 +466,23 @@ impl SendBuffer {
     }
 }
 
-enum Chunk {
+/// What a stream has to read.
+pub(crate) enum Chunk {
+    /// The next bytes.
     Data(Bytes),
+    /// Nothing yet.
     Blocked,
+    /// Its end.
     End,
+    /// The peer gave it up.
     Reset(Code),
 }
 
-fn read_chunk(connection: &mut Connection, stream: StreamId, max: usize) -> Chunk {
+/// Reads at most `max` bytes of a stream.
+pub(crate) fn read_chunk(connection: &mut Connection, stream: StreamId, max: usize) -> Chunk {
     let mut receive = connection.recv_stream(stream);
     let Ok(mut chunks) = receive.read(true) else {
-        // Ended, reset or stopped before, all of which the flow has noted; nothing will come.
+        // Ended, reset or stopped before, all of which the reader has noted; nothing will come.
         return Chunk::End;
     };
     let read = chunks.next(max);
@@ -490,7 +496,8 @@ fn read_chunk(connection: &mut Connection, stream: StreamId, max: usize) -> Chun
     }
 }
 
-fn varint(code: Code) -> VarInt {
+/// A code as quinn-proto takes it.
+pub(crate) fn varint(code: Code) -> VarInt {
     VarInt::from_u64(code.to_wire()).expect("every code fits a QUIC integer")
 }
 
@@ -500,4 +507,4 @@ pub(crate) const SHARED_LEN_MIN: usize = 4096;
 const FIRST_READ_MAX: usize = 4096;
 /// quinn-proto hands out received packets one by one, so a chunk is at most a packet; the bound
 /// matters only after it has merged many.
-const READ_MAX: usize = 64 * 1024;
+pub(crate) const READ_MAX: usize = 64 * 1024;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
     Connection, ConnectionError, ConnectionEvent, ConnectionHandle, Dir, EndpointEvent, Event,
-    Side, StreamId, VarInt,
+    Side, StreamId,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -23,7 +23,7 @@ use crate::node::congestion::WindowRelease;
 use crate::node::dial::DialId;
 use crate::node::endpoint::IncomingId;
 use crate::node::event::{ConnectError, FlowLoss};
-use crate::node::flow::Flow;
+use crate::node::flow::{Flow, varint};
 use crate::node::quic::NewConnection;
 use crate::node::timers::TimerKey;
 use crate::tls;
@@ -582,10 +582,6 @@ fn encode(hello: &Hello) -> Bytes {
     let mut frame = BytesMut::new();
     hello.encode(&mut frame);
     frame.freeze()
-}
-
-fn varint(code: Code) -> VarInt {
-    VarInt::from_u64(code.to_wire()).expect("every code fits a QUIC integer")
 }
 
 /// The most that one UDP send takes, whatever its segments.

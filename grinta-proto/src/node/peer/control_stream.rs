@@ -3,8 +3,9 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use quinn_proto::{Connection, ReadError, StreamId};
+use quinn_proto::{Connection, StreamId};
 
+use crate::node::flow::{Chunk, READ_MAX, read_chunk};
 use crate::wire::frame::{FrameDecoder, FrameError};
 
 /// Both directions of a connection's control stream.
@@ -80,18 +81,11 @@ impl ControlStream {
             if let Some(frame) = self.decoder.next_frame()? {
                 return Ok(Some(frame));
             }
-            let mut receive = connection.recv_stream(self.stream);
-            let mut chunks = receive.read(true).map_err(|_| ControlStreamError::Ended)?;
-            let read = chunks.next(READ_MAX);
-            // Credit that is due goes out with the connection's next packets.
-            let _ = chunks.finalize();
-            match read {
-                Ok(Some(chunk)) => self.decoder.push(chunk.bytes),
-                Ok(None) | Err(ReadError::Reset(_)) => return Err(ControlStreamError::Ended),
-                Err(ReadError::Blocked) => return Ok(None),
+            match read_chunk(connection, self.stream, READ_MAX) {
+                Chunk::Data(bytes) => self.decoder.push(bytes),
+                Chunk::End | Chunk::Reset(_) => return Err(ControlStreamError::Ended),
+                Chunk::Blocked => return Ok(None),
             }
         }
     }
 }
-
-const READ_MAX: usize = 64 * 1024;
