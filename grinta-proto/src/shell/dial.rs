@@ -153,7 +153,7 @@ impl<K> Dial<K> {
         };
         let types = codecs.types();
         let begun = shared.with(|state| {
-            if state.closed.is_some() {
+            if state.is_closed {
                 return None;
             }
             let open = OpenFlow {
@@ -257,7 +257,7 @@ impl<S: Send + 'static, R: Send + 'static> UnderWay<S, R> {
     fn poll(&mut self, cx: &Context<'_>) -> Poll<Option<Result<Ends<S, R>, DialError>>> {
         let shared = Arc::clone(&self.shared);
         shared.with(|state| {
-            let is_closed = state.closed.is_some();
+            let is_closed = state.is_closed;
             let Some(slot) = state.dials.get_mut(&self.id) else {
                 return Poll::Ready(None);
             };

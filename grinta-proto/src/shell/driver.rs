@@ -11,7 +11,7 @@ use bytes::BytesMut;
 
 use crate::node::{DatagramMeta, Transmit};
 use crate::shell::io::{Io, RecvMeta};
-use crate::shell::shared::{Closed, Shared};
+use crate::shell::shared::Shared;
 
 /// Runs a fabric: a future that ends when the fabric is closed.
 ///
@@ -166,9 +166,8 @@ impl<I: Io> Driver<I> {
             .with(|state| state.node.handle_timeout(now, unix_time));
     }
 
-    fn close(&self, closed: Closed) {
-        self.shared
-            .with_wakes(|state, wakes| state.close(closed, wakes));
+    fn close(&self) {
+        self.shared.with_wakes(|state, wakes| state.close(wakes));
     }
 }
 
@@ -184,7 +183,7 @@ impl<I: Io + Unpin> Future for Driver<I> {
                 Ok(more) => more,
                 Err(error) => {
                     tracing::error!(target: "grinta::quic", %error, "the socket failed; the fabric is closed");
-                    this.close(Closed::SocketFailed(error.to_string()));
+                    this.close();
                     return Poll::Ready(());
                 }
             };
@@ -194,7 +193,7 @@ impl<I: Io + Unpin> Future for Driver<I> {
             let (deadline, is_closed) = this.shared.with(|state| {
                 // Parked from here on: whoever wants a turn after this wakes us.
                 state.driver.register(cx);
-                (state.node.poll_timeout(), state.closed.is_some())
+                (state.node.poll_timeout(), state.is_closed)
             });
             if is_closed && !more_to_send {
                 return Poll::Ready(());
@@ -212,7 +211,7 @@ impl<I: Io + Unpin> Future for Driver<I> {
 
 impl<I: Io> Drop for Driver<I> {
     fn drop(&mut self) {
-        self.close(Closed::DriverDropped);
+        self.close();
     }
 }
 

@@ -117,7 +117,7 @@ impl OpenEndpoint {
             refusal,
         };
         let id = self.shared.with(|state| {
-            if state.closed.is_some() {
+            if state.is_closed {
                 return Err(EndpointError::Closed);
             }
             let limit = state.node.limits().accept_queue_max;
@@ -182,15 +182,13 @@ impl Endpoint {
         if let Some(incoming) = state.node.take_incoming(self.id) {
             return Poll::Ready(Ok(incoming));
         }
-        if state.closed.is_some() {
+        if state.is_closed {
             return Poll::Ready(Err(AcceptError::Closed));
         }
         let Some(slot) = state.endpoints.get_mut(&self.id) else {
             return Poll::Ready(Err(AcceptError::Closed));
         };
-        if std::mem::take(&mut slot.loss_is_news)
-            && let Some(winner) = slot.winner.clone()
-        {
+        if let Some(winner) = slot.lost_to.take() {
             return Poll::Ready(Err(AcceptError::NameLost {
                 name: self.name.clone(),
                 winner,
@@ -311,7 +309,7 @@ impl Incoming {
         self.is_answered = true;
         let shared = Arc::clone(&self.shared);
         self.shared.with(|state| {
-            if state.closed.is_some() {
+            if state.is_closed {
                 return Err(AcceptError::Closed);
             }
             let received = state.node.limits().message_len_max;
@@ -393,7 +391,7 @@ fn poll_opened(
     id: EndpointId,
     cx: &Context<'_>,
 ) -> Poll<Result<Result<(), EndpointRefusal>, EndpointError>> {
-    let is_closed = state.closed.is_some();
+    let is_closed = state.is_closed;
     let Some(slot) = state.endpoints.get_mut(&id) else {
         return Poll::Ready(Err(EndpointError::Closed));
     };

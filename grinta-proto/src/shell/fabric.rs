@@ -155,7 +155,7 @@ impl Fabric {
     /// When the future is dropped the join goes on; its report is lost.
     pub async fn join(&self) -> Result<JoinReport, JoinError> {
         self.shared().with(|state| {
-            if state.closed.is_some() {
+            if state.is_closed {
                 return Err(JoinError::ShuttingDown);
             }
             if std::mem::replace(&mut state.join.is_under_way, true) {
@@ -273,7 +273,7 @@ impl Fabric {
     pub async fn closed(&self) {
         poll_fn(|cx| {
             self.shared().with(|state| {
-                if state.closed.is_some() {
+                if state.is_closed {
                     return Poll::Ready(());
                 }
                 state.closing.register(cx);
@@ -508,7 +508,7 @@ fn poll_joined(state: &mut State, cx: &Context<'_>) -> Poll<Result<JoinReport, J
     if let Some(result) = state.join.result.take() {
         return Poll::Ready(result);
     }
-    if state.closed.is_some() {
+    if state.is_closed {
         return Poll::Ready(Err(JoinError::ShuttingDown));
     }
     state.join.waker.register(cx);
@@ -516,7 +516,7 @@ fn poll_joined(state: &mut State, cx: &Context<'_>) -> Poll<Result<JoinReport, J
 }
 
 fn poll_slept(state: &mut State, id: SleepId, cx: &Context<'_>) -> Poll<()> {
-    let is_closed = state.closed.is_some();
+    let is_closed = state.is_closed;
     match state.sleeps.get_mut(&id) {
         Some(slot) if !slot.is_over && !is_closed => {
             slot.waker.register(cx);

@@ -603,7 +603,7 @@ fn poll_sent(state: &mut State, flow: FlowId, cx: &Context<'_>) -> Poll<Result<(
     if let Some(sent) = state.node.sent(flow) {
         return Poll::Ready(sent.map_err(SendCause::from));
     }
-    if state.closed.is_some() {
+    if state.is_closed {
         return Poll::Ready(Err(SendCause::Lost(FlowLoss::ShuttingDown)));
     }
     if let Some(slot) = state.flows.get_mut(&flow) {

@@ -74,7 +74,7 @@ impl MemberWatch {
         if let Some(event) = slot.events.pop_front() {
             return Poll::Ready(Ok(event));
         }
-        if state.closed.is_some() {
+        if state.is_closed {
             return Poll::Ready(Err(WatchError::Closed));
         }
         slot.waker.register(cx);

@@ -31,8 +31,8 @@ pub(crate) struct State {
     pub(crate) node: Node,
     /// The driver, while it is parked.
     pub(crate) driver: WakerSlot,
-    /// Why nothing will happen any more.
-    pub(crate) closed: Option<Closed>,
+    /// Nothing will happen any more.
+    pub(crate) is_closed: bool,
     pub(crate) closing: WakerList,
     pub(crate) dials: BTreeMap<DialId, DialSlot>,
     pub(crate) endpoints: BTreeMap<EndpointId, EndpointSlot>,
@@ -42,17 +42,6 @@ pub(crate) struct State {
     pub(crate) watches: BTreeMap<u64, WatchSlot>,
     pub(crate) watches_issued: u64,
     local_flows: Vec<Weak<dyn Breakable>>,
-}
-
-/// How a fabric ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Closed {
-    /// As it should.
-    Orderly,
-    /// Its driver was dropped.
-    DriverDropped,
-    /// Its socket failed.
-    SocketFailed(String),
 }
 
 #[derive(Debug, Default)]
@@ -69,9 +58,8 @@ pub(crate) struct DialSlot {
 pub(crate) struct EndpointSlot {
     pub(crate) waiters: WakerList,
     pub(crate) opened: Option<Result<(), EndpointRefusal>>,
-    pub(crate) winner: Option<NodeName>,
-    /// The winner has not been told to the endpoint's task.
-    pub(crate) loss_is_news: bool,
+    /// Who owns the name now, until the endpoint's task is told.
+    pub(crate) lost_to: Option<NodeName>,
 }
 
 #[derive(Debug, Default)]
@@ -107,7 +95,7 @@ impl Shared {
         let state = State {
             node,
             driver: WakerSlot::default(),
-            closed: None,
+            is_closed: false,
             closing: WakerList::default(),
             dials: BTreeMap::new(),
             endpoints: BTreeMap::new(),
@@ -145,11 +133,10 @@ impl Shared {
 
 impl State {
     /// Nothing will happen any more: whoever waits is woken to learn of it.
-    pub(crate) fn close(&mut self, closed: Closed, wakes: &mut Wakes) {
-        if self.closed.is_some() {
+    pub(crate) fn close(&mut self, wakes: &mut Wakes) {
+        if std::mem::replace(&mut self.is_closed, true) {
             return;
         }
-        self.closed = Some(closed);
         self.closing.wake_into(wakes);
         self.join.waker.wake_into(wakes);
         for slot in self.dials.values_mut() {
@@ -190,7 +177,7 @@ impl State {
         payload: Payload<'_>,
         cx: Option<&Context<'_>>,
     ) -> Result<(), FlowWriteError> {
-        if self.closed.is_some() {
+        if self.is_closed {
             // The node would buffer it, and nobody is left to carry it.
             return Err(FlowWriteError::Lost(FlowLoss::ShuttingDown));
         }
@@ -211,7 +198,7 @@ impl State {
     ) -> Result<Option<Bytes>, FlowReadError> {
         let read = self.node.read(flow);
         if read == Err(FlowReadError::Blocked) {
-            if self.closed.is_some() {
+            if self.is_closed {
                 return Err(FlowReadError::Lost(FlowLoss::ShuttingDown));
             }
             if let (Some(cx), Some(slot)) = (cx, self.flows.get_mut(&flow)) {
@@ -283,15 +270,13 @@ impl State {
             }
             Event::NameLost { endpoint, winner } => {
                 if let Some(slot) = self.endpoints.get_mut(&endpoint) {
-                    slot.winner = Some(winner);
-                    slot.loss_is_news = true;
+                    slot.lost_to = Some(winner);
                     slot.waiters.wake_into(wakes);
                 }
             }
             Event::NameRegained { endpoint } => {
                 if let Some(slot) = self.endpoints.get_mut(&endpoint) {
-                    slot.winner = None;
-                    slot.loss_is_news = false;
+                    slot.lost_to = None;
                 }
             }
             Event::Dialled { dial, result } => {
@@ -317,7 +302,7 @@ impl State {
                 }
             }
             Event::Left => {}
-            Event::Closed => self.close(Closed::Orderly, wakes),
+            Event::Closed => self.close(wakes),
         }
     }
 }
