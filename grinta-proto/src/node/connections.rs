@@ -97,6 +97,21 @@ impl Connections {
             .sum()
     }
 
+    /// All connections, in the order in which they began.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values()
+    }
+
+    /// How many there are, those that are coming up or closing included.
+    pub(crate) fn len(&self) -> usize {
+        self.quic.open_connections()
+    }
+
+    /// Handshakes under way that others began.
+    pub(crate) const fn handshakes(&self) -> usize {
+        self.quic.handshakes()
+    }
+
     pub(crate) fn keys(&self) -> Vec<PeerKey> {
         self.peers.keys().copied().collect()
     }

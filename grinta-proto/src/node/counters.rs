@@ -2,6 +2,7 @@
 
 /// Plain counts of what a node did and what was done to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Counters {
     /// Bytes of datagrams received.

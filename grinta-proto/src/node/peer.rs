@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    Connection, ConnectionError, ConnectionEvent, ConnectionHandle, Dir, EndpointEvent, Event,
-    Side, StreamId,
+    Connection, ConnectionError, ConnectionEvent, ConnectionHandle, ConnectionStats, Dir,
+    EndpointEvent, Event, Side, StreamId,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -25,6 +25,7 @@ use crate::node::endpoint::IncomingId;
 use crate::node::event::{ConnectError, FlowLoss};
 use crate::node::flow::{Flow, varint};
 use crate::node::quic::NewConnection;
+use crate::node::snapshot::ConnectionStage;
 use crate::node::timers::TimerKey;
 use crate::tls;
 use crate::wire::code::Code;
@@ -55,7 +56,7 @@ impl Target {
         }
     }
 
-    const fn node(&self) -> Option<&NodeName> {
+    pub(crate) const fn node(&self) -> Option<&NodeName> {
         match self {
             Self::Address(_) => None,
             Self::Node(node, _) => Some(node),
@@ -224,6 +225,32 @@ impl Peer {
 
     pub(crate) fn round_trip_time(&self) -> Duration {
         self.connection.rtt()
+    }
+
+    pub(crate) fn stats(&self) -> ConnectionStats {
+        self.connection.stats()
+    }
+
+    pub(crate) const fn stage(&self) -> ConnectionStage {
+        match &self.stage {
+            Stage::Handshaking => ConnectionStage::Handshaking,
+            Stage::Greeting { .. } | Stage::Greeted { .. } => ConnectionStage::Greeting,
+            Stage::Up { .. } => ConnectionStage::Up,
+            Stage::Lost { .. } => ConnectionStage::Closing,
+        }
+    }
+
+    /// Bytes of control messages that wait to be sent.
+    pub(crate) const fn control_queued(&self) -> usize {
+        match &self.stage {
+            Stage::Greeting {
+                control: Some(control),
+                ..
+            }
+            | Stage::Greeted { control }
+            | Stage::Up { control, .. } => control.queued(),
+            Stage::Greeting { control: None, .. } | Stage::Handshaking | Stage::Lost { .. } => 0,
+        }
     }
 
     // What the world did.

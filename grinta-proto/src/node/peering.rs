@@ -402,7 +402,9 @@ impl Node {
         tracing::warn!(target: "grinta::quic", %peer, reason, "the peer broke the control protocol");
     }
 
-    fn handle_member(&mut self, now: Instant, event: MemberEvent) {
+    fn handle_member(&mut self, now: Instant, mut event: MemberEvent) {
+        let member = event.member_mut();
+        member.round_trip_time = self.round_trip_time(&member.name);
         match &event {
             MemberEvent::Up(member) => {
                 let (node, address) = (&member.name, member.address);
