@@ -41,7 +41,7 @@ mod streams;
 pub(crate) struct PeerKey(pub(crate) u64);
 
 /// Whom a connection was made to reach.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
     /// Whoever answers at the address.
     Address(SocketAddr),
@@ -93,14 +93,14 @@ pub(crate) enum PeerEvent {
     StreamsAvailable,
     /// The last open flow ended.
     Unused,
-    /// The arrival timer of a stream has nothing to wait for any more.
+    /// The timer of the handshake or of a stream's arrival has nothing to wait for any more.
     Settled(TimerKey),
     /// The peer broke the rules of the control stream; its connection is being closed.
     Violated { name: NodeName, reason: String },
     /// The connection could not be brought up.
     Failed(ConnectError),
-    /// The connection was up and is lost.
-    Lost(FlowLoss),
+    /// The connection to this node was up and is lost.
+    Lost { name: NodeName, loss: FlowLoss },
 }
 
 /// What a peer needs to know of the node it belongs to.
@@ -118,6 +118,8 @@ pub(crate) struct Peer {
     release: WindowRelease,
     target: Option<Target>,
     stage: Stage,
+    /// Armed until the connection is up or over.
+    handshake_timer: Option<TimerKey>,
     flows: BTreeMap<StreamId, Flow>,
     /// Flows were open when the peer was last advanced.
     had_flows: bool,
@@ -157,6 +159,7 @@ impl Peer {
             release: new.release,
             target,
             stage: Stage::Handshaking,
+            handshake_timer: None,
             flows: BTreeMap::new(),
             had_flows: false,
             unflushed: BTreeSet::new(),
@@ -327,9 +330,15 @@ impl Peer {
             );
         }
         self.stage = Stage::Up { name, control };
+        self.settle_handshake();
         self.read_control(now, surroundings);
         self.accept_streams(surroundings);
         self.flush(surroundings.limits);
+    }
+
+    /// Notes when a connection that is coming up has had its time.
+    pub(crate) const fn set_handshake_timer(&mut self, timer: TimerKey) {
+        self.handshake_timer = Some(timer);
     }
 
     /// Ends the connection; the peer is told `code` and `reason`.
@@ -538,11 +547,17 @@ impl Peer {
     /// The connection is over: whoever waits on it is told.
     fn end(&mut self, loss: FlowLoss) {
         match std::mem::replace(&mut self.stage, Stage::Lost { loss: loss.clone() }) {
-            Stage::Up { .. } => self.events.push_back(PeerEvent::Lost(loss)),
+            Stage::Up { name, .. } => self.events.push_back(PeerEvent::Lost { name, loss }),
             Stage::Handshaking | Stage::Greeting { .. } | Stage::Greeted { .. } => {}
             Stage::Lost { loss } => self.stage = Stage::Lost { loss },
         }
+        self.settle_handshake();
         self.end_flows();
+    }
+
+    fn settle_handshake(&mut self) {
+        let timer = self.handshake_timer.take();
+        self.events.extend(timer.map(PeerEvent::Settled));
     }
 }
 
