@@ -90,6 +90,7 @@ pub struct MembershipConfig {
 
 /// Bounds on what a node holds and takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Limits {
     /// Connections, and handshakes with peers we dial. Default 2,048: a full mesh of a thousand,

@@ -120,8 +120,11 @@ pub use config::{Config, ConfigError, Labels, Limits, Neighbour};
 pub use name::{EndpointName, FabricName, InvalidName, NAME_LEN_MAX, NodeName, Session};
 pub use node::control::{ClaimError, Resolution};
 pub use node::{
-    Attempt, ConnectError, Counters, DialCause, DialError, DialStage, EndpointRefusal, FlowLoss,
-    JoinError, JoinReport, Member, MemberEvent, MemberState, NodeError, Transmit,
+    Attempt, ConnectError, ConnectionSnapshot, ConnectionStage, Counters, DialCause, DialError,
+    DialSnapshot, DialStage, EndpointRefusal, EndpointSnapshot, EndpointStanding, FlowLoss,
+    FlowSnapshot, FlowStage, HealthSnapshot, JoinError, JoinReport, Level, Member, MemberEvent,
+    MemberSnapshot, MemberState, NamesSnapshot, NodeError, OpenedBy, Snapshot, Transmit,
+    UsageSnapshot,
 };
 pub use shell::dial::{BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
 pub use shell::driver::Driver;

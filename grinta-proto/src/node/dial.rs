@@ -66,6 +66,8 @@ pub struct Attempt {
 
 /// The steps of a dial, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum DialStage {
     /// Finding out who holds the name.
     Resolve,

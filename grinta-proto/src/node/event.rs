@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quinn_proto::ConnectionError;
 
@@ -29,6 +29,10 @@ pub struct Member {
     pub state: MemberState,
     /// Its labels, once they are known.
     pub labels: Arc<Labels>,
+    /// The round-trip time to it, smoothed, when this was asked for. `None` without a connection
+    /// that is up: for this node itself, for a member that is gone, and for one that no flow and
+    /// no gossip has led to yet. A change of it alone is no event.
+    pub round_trip_time: Option<Duration>,
 }
 
 /// What is known of a member's health.
@@ -74,6 +78,19 @@ pub enum MemberEvent {
     Down(Member),
     /// A member left on purpose.
     Left(Member),
+}
+
+impl MemberEvent {
+    pub(crate) const fn member_mut(&mut self) -> &mut Member {
+        match self {
+            Self::Up(member)
+            | Self::Suspected(member)
+            | Self::Refuted(member)
+            | Self::Updated(member)
+            | Self::Down(member)
+            | Self::Left(member) => member,
+        }
+    }
 }
 
 /// Why a connection could not be brought up.

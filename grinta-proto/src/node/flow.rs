@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{Connection, ReadError, StreamId, VarInt, WriteError};
 
+use crate::name::EndpointName;
 use crate::node::dial::DialId;
 use crate::node::endpoint::IncomingId;
 use crate::node::event::{FlowLoss, FlowReadError, FlowWriteError};
@@ -73,6 +74,8 @@ pub(crate) enum FirstFrame {
 #[derive(Debug)]
 pub(crate) struct Flow {
     pub(crate) stage: Stage,
+    /// The endpoint that was dialled, once that is known.
+    pub(crate) endpoint: Option<EndpointName>,
     stream: StreamId,
     send: SendHalf,
     receive: ReceiveHalf,
@@ -133,6 +136,7 @@ impl Flow {
     fn new(stream: StreamId, stage: Stage) -> Self {
         Self {
             stage,
+            endpoint: None,
             stream,
             send: SendHalf::Open {
                 buffer: SendBuffer::default(),
@@ -390,6 +394,21 @@ impl Flow {
             ReceiveHalf::Ended | ReceiveHalf::Reset(_) | ReceiveHalf::Stopped
         );
         sent && received && !self.sender_held && !self.receiver_held
+    }
+
+    /// Bytes that wait for the stream to take them; `None` once nothing more is sent.
+    pub(crate) const fn unsent(&self) -> Option<usize> {
+        match &self.send {
+            SendHalf::Open { buffer, .. } => Some(buffer.len),
+            SendHalf::Sent | SendHalf::Acknowledged | SendHalf::Reset | SendHalf::Stopped(_) => {
+                None
+            }
+        }
+    }
+
+    /// Whether the peer may still send.
+    pub(crate) const fn receives(&self) -> bool {
+        matches!(self.receive, ReceiveHalf::Open { .. })
     }
 
     /// Whether handles still refer to the flow.

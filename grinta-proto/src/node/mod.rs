@@ -48,6 +48,7 @@ mod peer;
 mod peering;
 mod quic;
 mod sleep;
+mod snapshot;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -65,6 +66,11 @@ pub use self::event::{
 pub(crate) use self::flow::SHARED_LEN_MIN;
 pub use self::flow::{FlowId, Payload};
 pub use self::sleep::SleepId;
+pub use self::snapshot::{
+    ConnectionSnapshot, ConnectionStage, DialSnapshot, EndpointSnapshot, EndpointStanding,
+    FlowSnapshot, FlowStage, HealthSnapshot, Level, MemberSnapshot, NamesSnapshot, OpenedBy,
+    Snapshot, UsageSnapshot,
+};
 
 /// Version of the wire contract.
 const PROTOCOL: u32 = 1;
@@ -536,13 +542,24 @@ impl Node {
             session,
             state,
             labels,
+            round_trip_time: None,
         }
     }
 
     /// The other members of the fabric that are known, in the order of their names. The events so
     /// far fold to them.
     pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
-        self.control.members()
+        self.control.members().map(|mut member| {
+            member.round_trip_time = self.round_trip_time(&member.name);
+            member
+        })
+    }
+
+    /// The round-trip time to a node; `None` without a connection that is up.
+    #[must_use]
+    pub fn round_trip_time(&self, node: &NodeName) -> Option<Duration> {
+        let peer = self.connections.get(self.connections.up(node)?)?;
+        Some(peer.round_trip_time())
     }
 
     /// Round-trip times of the connections that are up.

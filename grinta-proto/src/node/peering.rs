@@ -83,7 +83,7 @@ impl Node {
             }
             PeerEvent::Violated { name, reason } => self.note_violation(&name, &reason),
             PeerEvent::Failed(error) => self.handle_failed(now, key, &error),
-            PeerEvent::Lost(loss) => self.handle_lost(now, key, &loss),
+            PeerEvent::Lost { name, loss } => self.handle_lost(now, key, &name, &loss),
         }
     }
 
@@ -104,7 +104,10 @@ impl Node {
 
     pub(super) fn arm_handshake(&mut self, key: PeerKey) {
         let timeout = self.config.connection.handshake_timeout;
-        self.timers.arm(self.now, timeout, Timer::Handshake(key));
+        if let Some(peer) = self.connections.get_mut(key) {
+            let timer = self.timers.arm(self.now, timeout, Timer::Handshake(key));
+            peer.set_handshake_timer(timer);
+        }
     }
 
     pub(super) fn expire_handshake(&mut self, now: Instant, key: PeerKey) {
@@ -334,19 +337,26 @@ impl Node {
     }
 
     /// A connection that was up is gone. That marks nobody down: membership decides.
-    fn handle_lost(&mut self, now: Instant, key: PeerKey, loss: &FlowLoss) {
-        self.counters.connections_lost += 1;
-        let name = self.connections.note_lost(key);
+    fn handle_lost(&mut self, now: Instant, key: PeerKey, name: &NodeName, loss: &FlowLoss) {
+        match loss {
+            FlowLoss::Closed { .. } | FlowLoss::Down | FlowLoss::ShuttingDown => {
+                self.counters.connections_closed += 1;
+            }
+            FlowLoss::TimedOut | FlowLoss::Restarted | FlowLoss::Transport { .. } => {
+                self.counters.connections_lost += 1;
+            }
+        }
+        let was_up = self.connections.note_lost(key, name);
         self.handle_asked_lost(now, key, loss);
-        let Some(name) = name else {
+        if !was_up {
             return;
-        };
-        if self.connections.up(&name).is_some() {
-            return self.resume_dials(now, &name);
+        }
+        if self.connections.up(name).is_some() {
+            return self.resume_dials(now, name);
         }
         tracing::debug!(target: "grinta::quic", peer = %name, %loss, "disconnected");
-        self.control.handle_lost(now, &name);
-        for id in self.opening.remove(&name).unwrap_or_default() {
+        self.control.handle_lost(now, name);
+        for id in self.opening.remove(name).unwrap_or_default() {
             self.drive_dial(now, id);
         }
     }
@@ -402,7 +412,9 @@ impl Node {
         tracing::warn!(target: "grinta::quic", %peer, reason, "the peer broke the control protocol");
     }
 
-    fn handle_member(&mut self, now: Instant, event: MemberEvent) {
+    fn handle_member(&mut self, now: Instant, mut event: MemberEvent) {
+        let member = event.member_mut();
+        member.round_trip_time = self.round_trip_time(&member.name);
         match &event {
             MemberEvent::Up(member) => {
                 let (node, address) = (&member.name, member.address);

@@ -14,7 +14,7 @@ use crate::config::{Config, Neighbour};
 use crate::name::{EndpointName, FabricName, InvalidName, NodeName};
 use crate::node::control::Resolution;
 use crate::node::{
-    Counters, JoinError, JoinReport, Member, Node, NodeError, SleepId, SocketInfo, list,
+    Counters, JoinError, JoinReport, Member, Node, NodeError, SleepId, Snapshot, SocketInfo, list,
 };
 use crate::shell::dial::Dial;
 use crate::shell::driver::Driver;
@@ -214,6 +214,14 @@ impl Fabric {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shared().with(|state| *state.node.counters())
+    }
+
+    /// What the node is and holds at this moment: members, connections, names, endpoints, flows,
+    /// dials, and whatever is bounded next to its limit. With the feature `serde` it can be
+    /// written out in any format.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared().with(|state| state.node.snapshot())
     }
 
     /// Sleeps on the fabric's own clock: the runtime's, or the simulator's. Ends early if the
