@@ -127,8 +127,14 @@ pub struct Limits {
     /// Control messages that wait for a connection to come up or to take them, in bytes. The
     /// oldest are dropped. Default 1 MiB.
     pub control_queue_max: usize,
+    /// Calls of one flow that wait for their answers; further ones wait to be sent. Default 1,024.
+    pub calls_in_flight_max: usize,
     /// Messages that an in-process flow holds before its sender waits. Default 1,024.
     pub local_queue_max: usize,
+    /// Bytes that an in-process flow holds before its sender waits, counted as its messages would
+    /// travel; a longer message is taken alone. Default 1 MiB, as `flow_receive_window`: values
+    /// that nobody reads take no more than bytes that nobody reads.
+    pub local_queue_bytes_max: usize,
 }
 
 impl Config {
@@ -250,7 +256,13 @@ impl Limits {
             ("dials_max", self.dials_max, COUNT_MAX),
             ("message_len_max", self.message_len_max, BYTES_MAX),
             ("flow_send_buffer", self.flow_send_buffer, BYTES_MAX),
+            ("calls_in_flight_max", self.calls_in_flight_max, COUNT_MAX),
             ("local_queue_max", self.local_queue_max, COUNT_MAX),
+            (
+                "local_queue_bytes_max",
+                self.local_queue_bytes_max,
+                BYTES_MAX,
+            ),
         ])?;
         let window = self.flow_receive_window;
         let frame = self.control_frame_len_max;
@@ -316,7 +328,9 @@ impl Default for Limits {
             connection_send_window: 16 * 1024 * 1024,
             congestion_window_max: 2 * 1024 * 1024,
             control_queue_max: 1024 * 1024,
+            calls_in_flight_max: 1024,
             local_queue_max: 1024,
+            local_queue_bytes_max: 1024 * 1024,
         }
     }
 }

@@ -130,7 +130,10 @@ pub use shell::dial::{BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
 pub use shell::driver::Driver;
 pub use shell::endpoint::{AcceptError, Endpoint, EndpointError, Incoming, OpenEndpoint};
 pub use shell::fabric::{Builder, Elapsed, Fabric, StartError};
-pub use shell::flow::{Flow, Path, ReceiveError, Receiver, SendCause, SendError, Sender};
+pub use shell::flow::{
+    ByteReader, ByteStream, ByteWriter, Flow, Path, Permit, ReceiveError, Receiver, SendCause,
+    SendError, Sender,
+};
 pub use shell::io::{Capabilities, Io, RecvMeta};
 pub use shell::members::{MemberWatch, WatchError};
 pub use tls::{

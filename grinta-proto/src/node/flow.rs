@@ -32,7 +32,7 @@ pub struct FlowId {
 #[derive(Debug, Clone)]
 pub struct Payload<'a> {
     /// Copied, and gathered with what is written before and after.
-    pub copied: [&'a [u8]; 2],
+    pub copied: &'a [u8],
     /// Goes out without a copy if it is long, else is copied too.
     pub body: Bytes,
 }
@@ -181,12 +181,23 @@ impl Flow {
         }
     }
 
-    /// Takes a message's bytes, unless more than `limit` bytes wait already.
+    /// Takes the bytes of messages, unless `limit` bytes or more wait already.
     pub(crate) fn write(
         &mut self,
         payload: Payload<'_>,
         limit: usize,
     ) -> Result<(), FlowWriteError> {
+        self.open_buffer(limit)?.push(payload);
+        Ok(())
+    }
+
+    /// How many bytes fit before `limit` is reached; a writer that finds none is told to wait.
+    pub(crate) fn room(&mut self, limit: usize) -> Result<usize, FlowWriteError> {
+        Ok(limit - self.open_buffer(limit)?.len)
+    }
+
+    /// The buffer, if it still takes anything and holds less than `limit`.
+    fn open_buffer(&mut self, limit: usize) -> Result<&mut SendBuffer, FlowWriteError> {
         match &mut self.send {
             SendHalf::Open {
                 finishing: true, ..
@@ -205,10 +216,7 @@ impl Flow {
             SendHalf::Open {
                 buffer,
                 finishing: false,
-            } => {
-                buffer.push(payload);
-                Ok(())
-            }
+            } => Ok(buffer),
         }
     }
 
@@ -446,11 +454,8 @@ struct SendBuffer {
 
 impl SendBuffer {
     fn push(&mut self, payload: Payload<'_>) {
-        for copied in payload.copied {
-            self.gathered.extend_from_slice(copied);
-            self.len += copied.len();
-        }
-        self.len += payload.body.len();
+        self.gathered.extend_from_slice(payload.copied);
+        self.len += payload.copied.len() + payload.body.len();
         if payload.body.len() < SHARED_LEN_MIN {
             self.gathered.extend_from_slice(&payload.body);
         } else {

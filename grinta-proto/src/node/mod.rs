@@ -422,11 +422,31 @@ impl Node {
     /// [`FlowWriteError::Blocked`] while the flow holds more than its limit; the others are final.
     pub fn write(&mut self, flow: FlowId, payload: Payload<'_>) -> Result<(), FlowWriteError> {
         let limit = self.config.limits.flow_send_buffer;
-        let peer = self
-            .connections
-            .touch(flow.peer)
-            .ok_or(FlowWriteError::Finished)?;
-        peer.write(flow.stream, payload, limit)
+        self.write_up_to(flow, payload, limit)
+    }
+
+    /// Takes bytes to send on a flow, however much it holds: for a few bytes that cannot wait, and
+    /// whose number something else bounds.
+    ///
+    /// # Errors
+    /// [`FlowWriteError`], never `Blocked`: all are final.
+    pub fn write_regardless(
+        &mut self,
+        flow: FlowId,
+        payload: Payload<'_>,
+    ) -> Result<(), FlowWriteError> {
+        self.write_up_to(flow, payload, usize::MAX)
+    }
+
+    /// How many bytes a flow takes before a writer has to wait.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn room(&mut self, flow: FlowId) -> Result<usize, FlowWriteError> {
+        let limit = self.config.limits.flow_send_buffer;
+        let peer = self.connections.get_mut(flow.peer);
+        peer.ok_or(FlowWriteError::Finished)?
+            .room(flow.stream, limit)
     }
 
     /// The next bytes that arrived on a flow; `None` at its end.
@@ -497,6 +517,14 @@ impl Node {
         id
     }
 
+    /// How long a sleep still takes, as of the last turn; `None` if it has ended, or begins with
+    /// the next turn.
+    #[must_use]
+    pub fn sleep_left(&self, sleep: SleepId) -> Option<Duration> {
+        let timer = self.sleeps.get(&sleep)?;
+        Some(timer.deadline().saturating_duration_since(self.now))
+    }
+
     /// Gives up a sleep that has not ended.
     pub fn cancel_sleep(&mut self, sleep: SleepId) {
         self.commands
@@ -504,6 +532,19 @@ impl Node {
         if let Some(timer) = self.sleeps.remove(&sleep) {
             self.timers.disarm(timer);
         }
+    }
+
+    fn write_up_to(
+        &mut self,
+        flow: FlowId,
+        payload: Payload<'_>,
+        limit: usize,
+    ) -> Result<(), FlowWriteError> {
+        let peer = self
+            .connections
+            .touch(flow.peer)
+            .ok_or(FlowWriteError::Finished)?;
+        peer.write(flow.stream, payload, limit)
     }
 
     // What there is to read.

@@ -16,7 +16,7 @@ use crate::node::{
     SleepId,
 };
 use crate::shell::ends::MessageTypes;
-use crate::shell::local::{Breakable, LocalQueues};
+use crate::shell::local::{Breakable, LocalQueues, Room};
 use crate::shell::waiters::{WakerList, WakerSlot, Wakes};
 
 /// What the handles and the driver of one fabric share.
@@ -170,24 +170,68 @@ impl State {
         members
     }
 
-    /// Writes to a flow; when it is full the task of `cx` is woken once it is not.
+    /// Writes to a flow.
     pub(crate) fn write(
         &mut self,
         flow: FlowId,
         payload: Payload<'_>,
-        cx: Option<&Context<'_>>,
+        room: Room<'_, '_>,
     ) -> Result<(), FlowWriteError> {
         if self.is_closed {
             // The node would buffer it, and nobody is left to carry it.
             return Err(FlowWriteError::Lost(FlowLoss::ShuttingDown));
         }
-        let written = self.node.write(flow, payload);
-        if written == Err(FlowWriteError::Blocked)
-            && let (Some(cx), Some(slot)) = (cx, self.flows.get_mut(&flow))
+        let written = match room {
+            Room::Awaited(_) | Room::Now => self.node.write(flow, payload),
+            Room::Waived => self.node.write_regardless(flow, payload),
+        };
+        self.await_room(flow, &written, room);
+        written
+    }
+
+    /// How many bytes a flow takes before a sender has to wait.
+    pub(crate) fn room(
+        &mut self,
+        flow: FlowId,
+        room: Room<'_, '_>,
+    ) -> Result<usize, FlowWriteError> {
+        if self.is_closed {
+            return Err(FlowWriteError::Lost(FlowLoss::ShuttingDown));
+        }
+        let left = self.node.room(flow);
+        self.await_room(flow, &left, room);
+        left
+    }
+
+    fn await_room<T>(
+        &mut self,
+        flow: FlowId,
+        found: &Result<T, FlowWriteError>,
+        room: Room<'_, '_>,
+    ) {
+        if let (Err(FlowWriteError::Blocked), Room::Awaited(cx)) = (found, room)
+            && let Some(slot) = self.flows.get_mut(&flow)
         {
             slot.writer.register(cx);
         }
-        written
+    }
+
+    /// How a flow's sending direction ended, once it has; until then the task of `cx` waits.
+    pub(crate) fn sent(
+        &mut self,
+        flow: FlowId,
+        cx: &Context<'_>,
+    ) -> Option<Result<(), FlowWriteError>> {
+        let sent = self.node.sent(flow);
+        if sent.is_none() && self.is_closed {
+            return Some(Err(FlowWriteError::Lost(FlowLoss::ShuttingDown)));
+        }
+        if sent.is_none()
+            && let Some(slot) = self.flows.get_mut(&flow)
+        {
+            slot.writer.register(cx);
+        }
+        sent
     }
 
     /// Reads from a flow; when it is empty the task of `cx` is woken once it is not.

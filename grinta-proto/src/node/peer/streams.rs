@@ -34,7 +34,7 @@ impl Peer {
         open.encode(&mut frame);
         let first = flow.write(
             Payload {
-                copied: [&frame, &[]],
+                copied: &frame,
                 body: Bytes::new(),
             },
             usize::MAX,
@@ -96,7 +96,7 @@ impl Peer {
         answer.encode(&mut frame);
         let first = flow.write(
             Payload {
-                copied: [&frame, &[]],
+                copied: &frame,
                 body: Bytes::new(),
             },
             usize::MAX,
@@ -146,6 +146,18 @@ impl Peer {
         flow.write(payload, limit)?;
         self.unflushed.insert(stream);
         Ok(())
+    }
+
+    /// How many bytes a flow takes before a writer has to wait.
+    pub(crate) fn room(&mut self, stream: StreamId, limit: usize) -> Result<usize, FlowWriteError> {
+        let flow = self
+            .flows
+            .get_mut(&stream)
+            .ok_or(FlowWriteError::Finished)?;
+        if let Stage::Lost { loss } = &self.stage {
+            flow.sent_after_loss(loss)?;
+        }
+        flow.room(limit)
     }
 
     /// The next chunk of a flow's bytes; `None` at its end. What had arrived before the connection
