@@ -22,7 +22,7 @@ use crate::shell::endpoint::OpenEndpoint;
 use crate::shell::io::Io;
 use crate::shell::members::MemberWatch;
 use crate::shell::shared::{Shared, SleepSlot, State};
-use crate::tls::Credentials;
+use crate::tls::{Credentials, CredentialsError};
 
 /// A handle on a fabric: opens endpoints, dials them, and tells about the members.
 ///
@@ -324,6 +324,20 @@ impl Builder {
     pub fn credentials(mut self, credentials: Credentials) -> Self {
         self.credentials = Some(credentials);
         self
+    }
+
+    /// Changes the credentials that were given, if any were, for driver crates: a simulator brings a
+    /// cryptography of its own.
+    ///
+    /// # Errors
+    /// [`StartError::Node`] with what `change` said.
+    pub fn change_credentials(
+        mut self,
+        change: impl FnOnce(Credentials) -> Result<Credentials, CredentialsError>,
+    ) -> Result<Self, StartError> {
+        let changed = self.credentials.take().map(change).transpose();
+        self.credentials = changed.map_err(NodeError::from)?;
+        Ok(self)
     }
 
     /// Adds a place, `host:port`, where a member of the fabric may be found.

@@ -21,8 +21,11 @@ node_stories! {
     credentials_from_files_work,
     a_node_refuses_one_of_another_ca,
     a_node_is_refused_by_one_that_does_not_trust_its_ca,
-    an_expired_certificate_is_refused,
     a_certificate_of_another_node_is_an_error_at_the_start,
+}
+
+system_stories! {
+    an_expired_certificate_is_refused,
 }
 
 #[test]

@@ -1,9 +1,10 @@
-//! One suite for both drivers: stories told through the public handles, over real sockets of the
-//! loopback interface.
+//! One suite for all drivers: stories told through the public handles, over real sockets of the
+//! loopback interface, and in the simulator.
 //!
 //! A story is an ordinary `async fn` on a [`World`]. It runs on every [`Runtime`] and, where flows
 //! are its subject, at every [`Place`]: what a program sees of a flow depends on neither. A story
-//! waits for what happens, never for time to pass; only a watchdog looks at the clock.
+//! waits for what happens, never for time to pass; only a watchdog looks at the clock. The few that
+//! bring sockets of their own stay out of the simulator.
 
 use std::future::Future;
 use std::panic::resume_unwind;
@@ -11,13 +12,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_lite::future::{or, zip};
 use grinta_proto::{
     Builder, Codec, Credentials, DevelopmentCa, Dial, Endpoint, Fabric, Flow, Path, Raw, Receiver,
     Sender, StartError,
 };
+use grinta_tests::{Options, Simulation, System};
 use smol::LocalExecutor;
 
 /// Makes a test of each story for every runtime and for both places of the endpoint.
@@ -29,15 +31,30 @@ macro_rules! flow_stories {
             on_every_runtime! { super::$story, Place::SameNode,
                 same_node_on_tokio_multi_thread same_node_on_tokio_current_thread
                 same_node_on_smol_global same_node_on_smol_local }
+            in_the_simulator! { super::$story, Place::SameNode, same_node_simulated }
             on_every_runtime! { super::$story, Place::OtherNode,
                 other_node_on_tokio_multi_thread other_node_on_tokio_current_thread
                 other_node_on_smol_global other_node_on_smol_local }
+            in_the_simulator! { super::$story, Place::OtherNode, other_node_simulated }
         }
     )+};
 }
 
 /// Makes a test of each story for every runtime. The endpoints are at another node.
 macro_rules! node_stories {
+    ($($story:ident,)+) => {$(
+        mod $story {
+            use crate::loopback::Place;
+
+            on_every_runtime! { super::$story, Place::OtherNode,
+                on_tokio_multi_thread on_tokio_current_thread on_smol_global on_smol_local }
+            in_the_simulator! { super::$story, Place::OtherNode, simulated }
+        }
+    )+};
+}
+
+/// As `node_stories`, for stories that need more of the system than a node does.
+macro_rules! system_stories {
     ($($story:ident,)+) => {$(
         mod $story {
             use crate::loopback::Place;
@@ -73,6 +90,15 @@ macro_rules! on_every_runtime {
     };
 }
 
+macro_rules! in_the_simulator {
+    ($story:path, $place:expr, $test:ident) => {
+        #[test]
+        fn $test() {
+            crate::loopback::Runtime::Simulator.run($place, |world| Box::pin($story(world)));
+        }
+    };
+}
+
 mod cancellation;
 mod credentials;
 mod ending;
@@ -93,6 +119,8 @@ enum Runtime {
     SmolGlobal,
     /// Everything on one thread.
     SmolLocal,
+    /// Everything on one thread, in virtual time.
+    Simulator,
 }
 
 /// Where a story's endpoint is, as its diallers see it.
@@ -114,6 +142,7 @@ enum Executor {
     Tokio,
     SmolGlobal,
     SmolLocal(Rc<LocalExecutor<'static>>),
+    Simulator(Rc<Simulation>),
 }
 
 /// Two sides, the client's and the server's: of one node or of two that know each other. The
@@ -137,6 +166,17 @@ impl Drop for OwnTokio {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
         }
+    }
+}
+
+impl Lifeline {
+    /// A lifeline, and the driver's future that hangs on it.
+    fn of<D: Future<Output = ()>>(driver: D) -> (Self, impl Future<Output = ()> + use<D>) {
+        let (_sender, receiver) = smol::channel::bounded::<()>(1);
+        let cut = async move {
+            receiver.recv().await.expect_err("nothing is ever sent");
+        };
+        (Self { _sender }, or(driver, cut))
     }
 }
 
@@ -183,6 +223,18 @@ impl Runtime {
                 let world = world(Executor::SmolLocal(Rc::clone(&executor)));
                 smol::block_on(executor.run(story(&world)));
             }
+            Self::Simulator => {
+                let simulation = Rc::new(Simulation::with(Options {
+                    // Some make certificates as they go.
+                    system: System::Allowed,
+                    ..Options::default()
+                }));
+                let world = World {
+                    ca: simulation.ca().clone(),
+                    ..world(Executor::Simulator(Rc::clone(&simulation)))
+                };
+                simulation.block_on(story(&world));
+            }
         }
     }
 }
@@ -222,6 +274,7 @@ impl World {
                 executor.spawn(driver).detach();
                 Ok(fabric)
             }
+            Executor::Simulator(simulation) => simulation.new_host().start(builder).await,
         }
     }
 
@@ -238,6 +291,13 @@ impl World {
                 let (fabric, driver) = started.unwrap();
                 (fabric, self.drive(driver))
             }
+            Executor::Simulator(simulation) => {
+                let host = simulation.new_host();
+                let (fabric, driver) = host.start_with_driver(builder).await.unwrap();
+                let (lifeline, driving) = Lifeline::of(driver);
+                host.spawn("driver", driving);
+                (fabric, lifeline)
+            }
         }
     }
 
@@ -245,7 +305,7 @@ impl World {
     async fn start_on_tokio(&self, builder: Builder) -> (Fabric, Option<OwnTokio>) {
         match &self.executor {
             Executor::Tokio => (self.start(builder).await.unwrap(), None),
-            Executor::SmolGlobal | Executor::SmolLocal(_) => {
+            Executor::SmolGlobal | Executor::SmolLocal(_) | Executor::Simulator(_) => {
                 let mut runtime = tokio::runtime::Builder::new_multi_thread();
                 let runtime = runtime.worker_threads(1).enable_all().build().unwrap();
                 let starting = runtime.spawn(grinta_tokio::Start::start(builder));
@@ -258,12 +318,17 @@ impl World {
     }
 
     fn drive(&self, driver: impl Future<Output = ()> + Send + 'static) -> Lifeline {
-        let (_sender, receiver) = smol::channel::bounded::<()>(1);
-        let cut = async move {
-            receiver.recv().await.expect_err("nothing is ever sent");
-        };
-        drop(self.spawn(or(driver, cut)));
-        Lifeline { _sender }
+        let (lifeline, driving) = Lifeline::of(driver);
+        drop(self.spawn(driving));
+        lifeline
+    }
+
+    /// What the clock shows by which the world's nodes live.
+    fn now(&self) -> Instant {
+        match &self.executor {
+            Executor::Tokio | Executor::SmolGlobal | Executor::SmolLocal(_) => Instant::now(),
+            Executor::Simulator(simulation) => simulation.instant(),
+        }
     }
 
     /// Starts a node that knows of nobody.
@@ -333,6 +398,7 @@ impl World {
             Executor::Tokio => drop(tokio::spawn(task)),
             Executor::SmolGlobal => smol::spawn(task).detach(),
             Executor::SmolLocal(executor) => executor.spawn(task).detach(),
+            Executor::Simulator(simulation) => simulation.spawn("a task of the story", task),
         }
         async move { receiver.recv().await.expect("the task did not panic") }
     }

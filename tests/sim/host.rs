@@ -1,0 +1,199 @@
+//! Machines, and the programs that run on them.
+
+use std::fmt;
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use grinta_proto::{Builder, Credentials, Fabric, StartError};
+
+use crate::crypto::{self, Entropy};
+use crate::draw::Purpose;
+use crate::io::{SimDriver, SimIo};
+use crate::network::HostId;
+use crate::world::{Kind, World};
+
+/// A simulated machine: starts nodes and runs application code, crashes, pauses, comes back.
+///
+/// Cheap to clone; all clones are the same machine.
+#[derive(Clone)]
+pub struct Host {
+    world: Rc<World>,
+    id: HostId,
+}
+
+/// Makes the future of a host's application, anew at each start.
+pub(crate) type Factory = Rc<dyn Fn(Host) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+impl Host {
+    pub(crate) const fn new(world: Rc<World>, id: HostId) -> Self {
+        Self { world, id }
+    }
+
+    /// Its id, for the network.
+    #[must_use]
+    pub const fn id(&self) -> HostId {
+        self.id
+    }
+
+    /// Its name, by which others find its address.
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.world.with_host(self.id, |host| host.name.clone())
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn ip(&self) -> IpAddr {
+        self.world.with_host(self.id, |host| host.ip)
+    }
+
+    /// Begins to say what a node of this host is to be: it has the host's name, and credentials of
+    /// the simulation's CA.
+    ///
+    /// # Panics
+    /// If the host's name is no name for a node.
+    pub fn builder(&self) -> Builder {
+        let name = self.name();
+        let credentials = self.credentials(&name);
+        Fabric::builder(name).credentials(credentials)
+    }
+
+    /// Credentials that the simulation's CA issues to any node: the same for each seed.
+    ///
+    /// # Panics
+    /// If the name is no name for a node.
+    #[must_use]
+    pub fn credentials(&self, node: &str) -> Credentials {
+        let node = node.parse().expect("a host is named as its node");
+        let issued = self.world.ca.issue(&node);
+        issued.expect("the CA issues to any node name")
+    }
+
+    /// Starts a node on this host and a task that drives it, as the driver crates do.
+    ///
+    /// A host has one address: loopback addresses stand for it. Neighbours are found by the names
+    /// of their hosts.
+    ///
+    /// # Errors
+    /// [`StartError`], as the driver crates' `start`.
+    pub async fn start(&self, builder: Builder) -> Result<Fabric, StartError> {
+        let (fabric, driver) = self.start_with_driver(builder).await?;
+        self.spawn("driver", driver);
+        Ok(fabric)
+    }
+
+    /// Starts a node and leaves its driver to the caller, who polls or spawns it. Dropping it kills
+    /// the node.
+    ///
+    /// # Errors
+    /// [`StartError`], as the driver crates' `start_with_driver`.
+    pub async fn start_with_driver(
+        &self,
+        builder: Builder,
+    ) -> Result<(Fabric, SimDriver), StartError> {
+        let world = &self.world;
+        let neighbours = builder
+            .look_up(|place| std::future::ready(world.resolve(&place)))
+            .await;
+        let builder = builder.change_credentials(|credentials| {
+            credentials.with_crypto_provider(crypto::provider())
+        })?;
+        let listen = builder.listen_address();
+        let address = if listen.ip().is_loopback() {
+            SocketAddr::new(self.ip(), listen.port())
+        } else {
+            listen
+        };
+        let io = SimIo::bind(world, self.id, address)
+            .map_err(|error| StartError::bind(address, &error))?;
+
+        let run = world.with_host(self.id, |host| {
+            host.nodes_started += 1;
+            host.nodes_started
+        });
+        let subject = u64::from(self.id.0);
+        let seed = world.draws.bytes(Purpose::NodeSeed, subject, run);
+        let mut entropy = Entropy::new(world.draws, subject, run);
+        let (fabric, driver) = entropy.lend(|| builder.assemble(io, seed, neighbours))?;
+        Ok((fabric, SimDriver::new(driver, entropy)))
+    }
+
+    /// Runs a task on this host. A crash drops it.
+    pub fn spawn(&self, name: &str, task: impl Future<Output = ()> + 'static) {
+        let name = format!("{} of {}", name, self.name());
+        self.world.executor.spawn(name, Some(self.id), task);
+    }
+
+    /// Installs an application on this host and starts it: `application` is called now and at each
+    /// [`restart`](Self::restart).
+    pub fn run<F>(&self, application: impl Fn(Self) -> F + 'static)
+    where
+        F: Future<Output = ()> + 'static,
+    {
+        let factory: Factory = Rc::new(move |host| Box::pin(application(host)));
+        self.world
+            .with_host(self.id, |host| host.application = Some(factory));
+        self.restart();
+    }
+
+    /// Starts the host's application anew, after a crash if it was not stopped by one.
+    pub fn restart(&self) {
+        self.crash();
+        let application = self.world.with_host(self.id, |host| {
+            host.runs += 1;
+            host.application.clone()
+        });
+        self.note(Kind::Start, "starts");
+        if let Some(application) = application {
+            self.spawn("application", application(self.clone()));
+        }
+    }
+
+    /// Ends all that runs on this host, without a goodbye to anybody.
+    pub fn crash(&self) {
+        self.note(Kind::Crash, "stops");
+        self.world.executor.crash(self.id);
+    }
+
+    /// Freezes all that runs on this host. What arrives waits in its sockets.
+    pub fn pause(&self) {
+        self.note(Kind::Pause, "pauses");
+        self.world.executor.pause(self.id);
+    }
+
+    /// Lets a paused host go on.
+    pub fn resume(&self) {
+        self.note(Kind::Resume, "resumes");
+        self.world.executor.resume(self.id);
+    }
+
+    /// What this host's wall clock shows, since the Unix epoch.
+    #[must_use]
+    pub fn unix_time(&self) -> Duration {
+        let epoch = self.world.with_host(self.id, |host| host.unix_epoch);
+        epoch + self.world.now.get()
+    }
+
+    /// Sets this host's wall clock, forwards or back.
+    pub fn set_unix_time(&self, unix_time: Duration) {
+        let epoch = unix_time.saturating_sub(self.world.now.get());
+        self.world
+            .with_host(self.id, |host| host.unix_epoch = epoch);
+    }
+
+    fn note(&self, kind: Kind, what: &str) {
+        let subject = u64::from(self.id.0);
+        self.world.record(kind, [subject, 0], &[], || {
+            format!("{} {what}", self.name())
+        });
+    }
+}
+
+impl fmt::Debug for Host {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Host").field(&self.name()).finish()
+    }
+}

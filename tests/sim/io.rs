@@ -1,0 +1,152 @@
+//! The third driver: a socket, a timer and two clocks that exist in the simulation only.
+
+use std::future::Future;
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use grinta_proto::{Capabilities, Driver, Io, RecvMeta, Transmit};
+
+use crate::crypto::Entropy;
+use crate::network::HostId;
+use crate::world::{Datagram, World};
+
+/// A UDP socket of a simulated host.
+pub struct SimIo {
+    world: Rc<World>,
+    host: HostId,
+    address: SocketAddr,
+}
+
+/// Drives a fabric in the simulation. It ends with the fabric; dropped, it kills the node.
+#[must_use = "a fabric without its driver does nothing"]
+#[derive(Debug)]
+pub struct SimDriver {
+    driver: Driver<SimIo>,
+    entropy: Entropy,
+}
+
+impl SimIo {
+    pub(crate) fn bind(world: &Rc<World>, host: HostId, address: SocketAddr) -> io::Result<Self> {
+        Ok(Self {
+            address: world.bind(host, address)?,
+            host,
+            world: Rc::clone(world),
+        })
+    }
+}
+
+impl SimDriver {
+    pub(crate) const fn new(driver: Driver<SimIo>, entropy: Entropy) -> Self {
+        Self { driver, entropy }
+    }
+}
+
+impl Io for SimIo {
+    fn now(&self) -> Instant {
+        self.world.epoch + self.world.now.get()
+    }
+
+    fn unix_time(&self) -> Duration {
+        let epoch = self.world.with_host(self.host, |host| host.unix_epoch);
+        epoch + self.world.now.get()
+    }
+
+    fn local_address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            max_gso_segments: GSO_SEGMENTS_MAX,
+            gro_segments: 1,
+            may_fragment: false,
+        }
+    }
+
+    fn poll_recv(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+        meta: &mut [RecvMeta],
+    ) -> Poll<io::Result<usize>> {
+        let mut filled = 0;
+        for (buffer, meta) in buffers.iter_mut().zip(meta) {
+            let Some(datagram) = self.world.receive(self.address, cx.waker()) else {
+                break;
+            };
+            // As a socket does: what the buffer does not take is gone.
+            let length = datagram.payload.len().min(buffer.len());
+            buffer[..length].copy_from_slice(&datagram.payload[..length]);
+            *meta = RecvMeta {
+                remote: datagram.from,
+                local_ip: Some(datagram.to.ip()),
+                ecn: datagram.ecn,
+                length,
+                stride: length,
+            };
+            filled += 1;
+        }
+        if filled == 0 {
+            return Poll::Pending;
+        }
+        Poll::Ready(Ok(filled))
+    }
+
+    fn poll_send(
+        &mut self,
+        _cx: &mut Context<'_>,
+        transmit: &Transmit,
+        contents: &[u8],
+    ) -> Poll<io::Result<()>> {
+        let segment = transmit.segment_size.unwrap_or(contents.len()).max(1);
+        for payload in contents.chunks(segment) {
+            self.world.send(&Datagram {
+                from: self.address,
+                to: transmit.remote,
+                ecn: transmit.ecn,
+                payload: Rc::from(payload),
+            });
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
+        let deadline =
+            deadline.map(|deadline| deadline.saturating_duration_since(self.world.epoch));
+        if self.world.is_due(self.address, deadline, cx.waker()) {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    }
+}
+
+impl Drop for SimIo {
+    fn drop(&mut self) {
+        self.world.unbind(self.address);
+    }
+}
+
+impl std::fmt::Debug for SimIo {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimIo")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Future for SimDriver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { driver, entropy } = self.get_mut();
+        entropy.lend(|| Pin::new(driver).poll(cx))
+    }
+}
+
+/// As many datagrams as one send takes, as kernels do.
+const GSO_SEGMENTS_MAX: usize = 64;

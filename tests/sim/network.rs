@@ -1,0 +1,270 @@
+//! The network between hosts: when a datagram arrives, how often, or whether at all.
+//!
+//! It carries nothing itself. Asked about one datagram it answers with the times of its arrivals, so
+//! that both tiers, datagrams and messages, live on the same links under the same faults.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::time::Duration;
+
+use crate::draw::{Draws, Purpose};
+
+/// A machine of the simulation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostId(pub(crate) u32);
+
+/// What one direction between two hosts is like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// How long a datagram takes at the least. Default 500 µs.
+    pub latency: Duration,
+    /// Up to how much longer, each its own time, so that they overtake each other. Default 100 µs.
+    pub jitter: Duration,
+    /// How many of a million are lost. Default none.
+    pub loss: u32,
+    /// How many of a million arrive more than once, up to 16 times. Default none.
+    pub duplication: u32,
+    /// How many of a million are held back for ten latencies. Default none.
+    pub reordering: u32,
+    /// Longest datagram that passes, in bytes of UDP payload; longer ones vanish. Default 1,472, as
+    /// on Ethernet.
+    pub datagram_len_max: usize,
+}
+
+/// Names a cut, to mend it by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CutId(u64);
+
+/// All links between all hosts, each direction by itself.
+#[derive(Debug)]
+pub struct Network {
+    draws: Draws,
+    everywhere: Link,
+    links: BTreeMap<Direction, Link>,
+    cuts: BTreeMap<CutId, BTreeSet<Direction>>,
+    cuts_made: u64,
+    /// Datagrams asked about, by direction: what tells the draws of one from those of the next.
+    counts: BTreeMap<Direction, u64>,
+}
+
+/// From one host to another.
+type Direction = (HostId, HostId);
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            latency: Duration::from_micros(500),
+            jitter: Duration::from_micros(100),
+            loss: 0,
+            duplication: 0,
+            reordering: 0,
+            datagram_len_max: 1472,
+        }
+    }
+}
+
+impl Network {
+    pub(crate) fn new(draws: Draws) -> Self {
+        Self {
+            draws,
+            everywhere: Link::default(),
+            links: BTreeMap::new(),
+            cuts: BTreeMap::new(),
+            cuts_made: 0,
+            counts: BTreeMap::new(),
+        }
+    }
+
+    /// Changes all links, those that were changed by themselves among them.
+    pub fn change_all(&mut self, change: impl Fn(&mut Link)) {
+        change(&mut self.everywhere);
+        self.links.values_mut().for_each(change);
+    }
+
+    /// Changes one direction between two hosts.
+    pub fn change(&mut self, from: HostId, to: HostId, change: impl FnOnce(&mut Link)) {
+        let everywhere = &self.everywhere;
+        let link = self.links.entry((from, to));
+        change(link.or_insert_with(|| everywhere.clone()));
+    }
+
+    /// One direction between two hosts.
+    #[must_use]
+    pub fn link(&self, from: HostId, to: HostId) -> &Link {
+        self.links.get(&(from, to)).unwrap_or(&self.everywhere)
+    }
+
+    /// Lets nothing through from any of `from` to any of `to`. The other direction stays open.
+    pub fn cut_one_way(&mut self, from: &[HostId], to: &[HostId]) -> CutId {
+        self.cut_directions(directions(from, to).collect())
+    }
+
+    /// Lets nothing through between any of `one` and any of `other`.
+    pub fn cut(&mut self, one: &[HostId], other: &[HostId]) -> CutId {
+        self.cut_directions(
+            directions(one, other)
+                .chain(directions(other, one))
+                .collect(),
+        )
+    }
+
+    fn cut_directions(&mut self, directions: BTreeSet<Direction>) -> CutId {
+        self.cuts_made += 1;
+        let id = CutId(self.cuts_made);
+        self.cuts.insert(id, directions);
+        id
+    }
+
+    /// Ends a cut. Directions that another cut closes stay closed.
+    pub fn mend(&mut self, cut: CutId) {
+        self.cuts.remove(&cut);
+    }
+
+    /// Ends all cuts.
+    pub fn mend_all(&mut self) {
+        self.cuts.clear();
+    }
+
+    /// Whether datagrams pass from one host to another.
+    #[must_use]
+    pub fn is_open(&self, from: HostId, to: HostId) -> bool {
+        !self.cuts.values().any(|cut| cut.contains(&(from, to)))
+    }
+
+    /// When a datagram of `length` bytes that is sent at `now` arrives: never if it is lost, several
+    /// times if it is duplicated.
+    pub(crate) fn arrivals(
+        &mut self,
+        now: Duration,
+        from: HostId,
+        to: HostId,
+        length: usize,
+    ) -> Vec<Duration> {
+        let count = self.counts.entry((from, to)).or_default();
+        *count += 1;
+        let n = *count;
+        if from == to {
+            return vec![now + LOOPBACK_LATENCY];
+        }
+        let link = self.link(from, to);
+        if length > link.datagram_len_max || !self.is_open(from, to) {
+            return Vec::new();
+        }
+        let (a, b) = (u64::from(from.0), u64::from(to.0));
+        let draw = |purpose| self.draws.draw(purpose, a, b, n);
+        if draw(Purpose::Loss).chance(link.loss) {
+            return Vec::new();
+        }
+        let copies = if draw(Purpose::Duplication).chance(link.duplication) {
+            self.draws
+                .draw(Purpose::Duplication, b, a, n)
+                .between(2, COPIES_MAX)
+        } else {
+            1
+        };
+        let mut latency = link.latency;
+        if draw(Purpose::Reordering).chance(link.reordering) {
+            latency *= 10;
+        }
+        // Copies of one datagram differ in their counts' upper halves.
+        let jitter = |copy: u64| {
+            let draw = self.draws.draw(Purpose::Jitter, a, b, n ^ (copy << 32));
+            draw.duration_below(link.jitter)
+        };
+        (0..copies)
+            .map(|copy| now + latency + jitter(copy))
+            .collect()
+    }
+}
+
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "h{}", self.0)
+    }
+}
+
+fn directions<'a>(
+    from: &'a [HostId],
+    to: &'a [HostId],
+) -> impl Iterator<Item = Direction> + use<'a> {
+    let pairs = from
+        .iter()
+        .flat_map(move |&from| to.iter().map(move |&to| (from, to)));
+    pairs.filter(|(from, to)| from != to)
+}
+
+/// What a datagram takes within its host.
+const LOOPBACK_LATENCY: Duration = Duration::from_micros(10);
+
+/// Most times that one datagram arrives.
+const COPIES_MAX: u64 = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::from_secs(1);
+    const ONE: HostId = HostId(1);
+    const TWO: HostId = HostId(2);
+    const THREE: HostId = HostId(3);
+
+    fn network() -> Network {
+        Network::new(Draws::new(1))
+    }
+
+    fn passes(network: &mut Network, from: HostId, to: HostId) -> bool {
+        !network.arrivals(NOW, from, to, 100).is_empty()
+    }
+
+    #[test]
+    fn a_datagram_takes_its_links_latency_and_some_jitter() {
+        let mut network = network();
+        let link = Link::default();
+        let bounds = NOW + link.latency..NOW + link.latency + link.jitter;
+        for _ in 0..100 {
+            let arrivals = network.arrivals(NOW, ONE, TWO, 100);
+            assert_eq!(arrivals.len(), 1);
+            assert!(bounds.contains(&arrivals[0]), "{arrivals:?}");
+        }
+        assert!(network.arrivals(NOW, ONE, TWO, 1473).is_empty());
+    }
+
+    #[test]
+    fn cuts_overlap_and_mend_one_by_one() {
+        let mut network = network();
+        let isolated = network.cut(&[ONE], &[ONE, TWO, THREE]);
+        let one_way = network.cut_one_way(&[ONE], &[TWO]);
+        assert!(!passes(&mut network, ONE, TWO) && !passes(&mut network, TWO, ONE));
+        assert!(passes(&mut network, TWO, THREE) && passes(&mut network, ONE, ONE));
+        network.mend(isolated);
+        assert!(!passes(&mut network, ONE, TWO) && passes(&mut network, TWO, ONE));
+        network.mend(one_way);
+        assert!(passes(&mut network, ONE, TWO));
+    }
+
+    #[test]
+    fn one_links_faults_leave_the_others_draws_as_they_were() {
+        let mut calm = network();
+        let mut faulty = network();
+        faulty.change(ONE, TWO, |link| link.loss = 500_000);
+        for _ in 0..100 {
+            faulty.arrivals(NOW, ONE, TWO, 100);
+            assert_eq!(
+                calm.arrivals(NOW, TWO, ONE, 100),
+                faulty.arrivals(NOW, TWO, ONE, 100)
+            );
+        }
+    }
+
+    #[test]
+    fn duplicates_arrive_up_to_sixteen_times() {
+        let mut network = network();
+        network.change_all(|link| link.duplication = 1_000_000);
+        let copies = (0..500).map(|_| network.arrivals(NOW, ONE, TWO, 100).len());
+        let copies: BTreeSet<_> = copies.collect();
+        assert_eq!(
+            copies.into_iter().collect::<Vec<_>>(),
+            (2..=16).collect::<Vec<_>>()
+        );
+    }
+}

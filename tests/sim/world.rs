@@ -1,0 +1,355 @@
+//! What all parts of one simulation share: clock, queue, network, sockets, tasks, history.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use grinta_proto::DevelopmentCa;
+
+use crate::draw::Draws;
+use crate::executor::Executor;
+use crate::history::History;
+use crate::host::{Factory, Host};
+use crate::network::{HostId, Network};
+use crate::queue::Queue;
+
+/// The shared state. Single-threaded; no borrow is held while foreign code runs.
+pub(crate) struct World {
+    pub(crate) draws: Draws,
+    /// What the clock shows at the simulation's start. The only real instant, and never compared
+    /// with anything but times derived from it.
+    pub(crate) epoch: Instant,
+    pub(crate) now: Cell<Duration>,
+    pub(crate) queue: RefCell<Queue<Event>>,
+    pub(crate) executor: Executor,
+    pub(crate) network: RefCell<Network>,
+    pub(crate) history: RefCell<History>,
+    pub(crate) ca: DevelopmentCa,
+    pub(crate) hosts: RefCell<Vec<HostState>>,
+    sockets: RefCell<BTreeMap<SocketAddr, Socket>>,
+    sockets_bound: Cell<u64>,
+}
+
+/// What can happen without a task's doing.
+pub(crate) enum Event {
+    Arrive(Datagram),
+    /// A socket's timer is due, unless it was set anew since.
+    Timer {
+        socket: SocketAddr,
+        setting: u64,
+    },
+    Wake(Waker),
+}
+
+/// One UDP datagram.
+#[derive(Debug, Clone)]
+pub(crate) struct Datagram {
+    pub(crate) from: SocketAddr,
+    pub(crate) to: SocketAddr,
+    pub(crate) ecn: Option<u8>,
+    pub(crate) payload: Rc<[u8]>,
+}
+
+/// A machine: its programs, and its clock.
+pub(crate) struct HostState {
+    pub(crate) name: String,
+    pub(crate) ip: IpAddr,
+    /// What its wall clock would have shown at the start of the simulation.
+    pub(crate) unix_epoch: Duration,
+    /// How often it was started.
+    pub(crate) runs: u64,
+    pub(crate) nodes_started: u64,
+    pub(crate) application: Option<Factory>,
+}
+
+/// A bound UDP socket, and the timer of the task that polls it.
+#[derive(Debug)]
+struct Socket {
+    host: HostId,
+    inbox: VecDeque<Datagram>,
+    inbox_bytes: usize,
+    reader: Option<Waker>,
+    timer: Timer,
+}
+
+#[derive(Debug, Default)]
+struct Timer {
+    deadline: Option<Duration>,
+    setting: u64,
+    waker: Option<Waker>,
+}
+
+/// What a record in the history is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    Send = 1,
+    Arrive,
+    Timer,
+    Start,
+    Crash,
+    Pause,
+    Resume,
+    Note,
+}
+
+impl World {
+    pub(crate) fn new(
+        draws: Draws,
+        epoch: Instant,
+        executor: Executor,
+        ca: DevelopmentCa,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            draws,
+            epoch,
+            now: Cell::new(Duration::ZERO),
+            queue: RefCell::new(Queue::new()),
+            executor,
+            network: RefCell::new(Network::new(draws)),
+            history: RefCell::new(History::new()),
+            ca,
+            hosts: RefCell::default(),
+            sockets: RefCell::default(),
+            sockets_bound: Cell::new(0),
+        })
+    }
+
+    pub(crate) fn plan(&self, at: Duration, event: Event) {
+        self.queue.borrow_mut().plan(at.max(self.now.get()), event);
+    }
+
+    /// Puts something into the history.
+    pub(crate) fn record(
+        &self,
+        kind: Kind,
+        subjects: [u64; 2],
+        contents: &[u8],
+        line: impl FnOnce() -> String,
+    ) {
+        let mut history = self.history.borrow_mut();
+        // How often tasks were polled tells runs apart that look alike on the network.
+        let kind = self.executor.polls() << 8 | kind as u64;
+        history.record(self.now.get(), kind, subjects, contents, line);
+    }
+
+    pub(crate) fn handle(&self, event: Event) {
+        match event {
+            Event::Arrive(datagram) => self.arrive(datagram),
+            Event::Timer { socket, setting } => {
+                let mut sockets = self.sockets.borrow_mut();
+                let waker = sockets
+                    .get_mut(&socket)
+                    .filter(|found| found.timer.setting == setting)
+                    .and_then(|found| found.timer.waker.take());
+                drop(sockets);
+                if let Some(waker) = waker {
+                    self.record(Kind::Timer, [word(socket), 0], &[], || {
+                        format!("{socket} timer")
+                    });
+                    waker.wake();
+                }
+            }
+            Event::Wake(waker) => waker.wake(),
+        }
+    }
+
+    // Machines.
+
+    /// The machine with this name; a new one if there is none.
+    pub(crate) fn host(self: &Rc<Self>, name: &str) -> Host {
+        let mut hosts = self.hosts.borrow_mut();
+        let index = hosts.iter().position(|host| host.name == name);
+        let index = index.unwrap_or_else(|| {
+            let octets = u32::try_from(hosts.len() + 1).expect("fewer hosts than addresses");
+            hosts.push(HostState {
+                name: name.to_owned(),
+                ip: IpAddr::from(Ipv4Addr::from_bits(FIRST_ADDRESS + octets)),
+                unix_epoch: UNIX_EPOCH,
+                runs: 0,
+                nodes_started: 0,
+                application: None,
+            });
+            hosts.len() - 1
+        });
+        let id = HostId(u32::try_from(index).expect("fewer hosts than addresses"));
+        Host::new(Rc::clone(self), id)
+    }
+
+    pub(crate) fn with_host<T>(&self, id: HostId, work: impl FnOnce(&mut HostState) -> T) -> T {
+        let mut hosts = self.hosts.borrow_mut();
+        let index = usize::try_from(id.0).expect("an index");
+        work(hosts.get_mut(index).expect("ids are given to hosts only"))
+    }
+
+    /// The addresses of `host:port`, as the system's resolver would find them.
+    pub(crate) fn resolve(&self, place: &str) -> io::Result<Vec<SocketAddr>> {
+        if let Ok(address) = place.parse() {
+            return Ok(vec![address]);
+        }
+        let unknown = || io::Error::new(io::ErrorKind::NotFound, "no such host is simulated");
+        let (name, port) = place.rsplit_once(':').ok_or_else(unknown)?;
+        let port = port.parse().map_err(|_| unknown())?;
+        let hosts = self.hosts.borrow();
+        let found = hosts.iter().find(|host| host.name == name);
+        Ok(vec![SocketAddr::new(found.ok_or_else(unknown)?.ip, port)])
+    }
+
+    // Sockets.
+
+    /// Binds a socket of `host`; a port of zero stands for any that is free.
+    pub(crate) fn bind(&self, host: HostId, mut address: SocketAddr) -> io::Result<SocketAddr> {
+        let mut sockets = self.sockets.borrow_mut();
+        if address.port() == 0 {
+            let is_free = |port: &u16| !sockets.contains_key(&SocketAddr::new(address.ip(), *port));
+            let port = (FIRST_PORT..).find(is_free);
+            address.set_port(port.ok_or(io::ErrorKind::AddrInUse)?);
+        } else if sockets.contains_key(&address) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        let socket = Socket {
+            host,
+            inbox: VecDeque::new(),
+            inbox_bytes: 0,
+            reader: None,
+            timer: Timer {
+                // Timers of an earlier socket at this address are none of this one's.
+                setting: self.sockets_bound.get() << 40,
+                ..Timer::default()
+            },
+        };
+        self.sockets_bound.set(self.sockets_bound.get() + 1);
+        sockets.insert(address, socket);
+        Ok(address)
+    }
+
+    pub(crate) fn unbind(&self, address: SocketAddr) {
+        self.sockets.borrow_mut().remove(&address);
+    }
+
+    /// How many sockets are bound.
+    pub(crate) fn sockets(&self) -> usize {
+        self.sockets.borrow().len()
+    }
+
+    pub(crate) fn send(&self, datagram: &Datagram) {
+        let Datagram { from, to, .. } = *datagram;
+        let length = datagram.payload.len();
+        let sockets = self.sockets.borrow();
+        let hosts = (sockets.get(&from), sockets.get(&to));
+        let arrivals = match hosts {
+            (Some(source), Some(destination)) => {
+                let (source, destination) = (source.host, destination.host);
+                self.network
+                    .borrow_mut()
+                    .arrivals(self.now.get(), source, destination, length)
+            }
+            (None, _) | (_, None) => Vec::new(),
+        };
+        self.record(
+            Kind::Send,
+            [word(from), word(to)],
+            &datagram.payload,
+            || {
+                let fate = if arrivals.is_empty() { " lost" } else { "" };
+                format!("{from} > {to} {length} bytes{fate}")
+            },
+        );
+        for at in arrivals {
+            self.plan(at, Event::Arrive(datagram.clone()));
+        }
+    }
+
+    fn arrive(&self, datagram: Datagram) {
+        let Datagram { from, to, .. } = datagram;
+        let mut sockets = self.sockets.borrow_mut();
+        let Some(socket) = sockets.get_mut(&to) else {
+            return;
+        };
+        let length = datagram.payload.len();
+        if socket.inbox_bytes + length > INBOX_BYTES_MAX {
+            return;
+        }
+        socket.inbox_bytes += length;
+        socket.inbox.push_back(datagram);
+        let reader = socket.reader.take();
+        drop(sockets);
+        self.record(Kind::Arrive, [word(from), word(to)], &[], || {
+            format!("{from} > {to} {length} bytes arrive")
+        });
+        if let Some(waker) = reader {
+            waker.wake();
+        }
+    }
+
+    /// The next datagram that has arrived at a socket, or a wake when there is one.
+    pub(crate) fn receive(&self, address: SocketAddr, waker: &Waker) -> Option<Datagram> {
+        let mut sockets = self.sockets.borrow_mut();
+        let socket = sockets.get_mut(&address)?;
+        let datagram = socket.inbox.pop_front();
+        match &datagram {
+            Some(datagram) => socket.inbox_bytes -= datagram.payload.len(),
+            None => socket.reader = Some(waker.clone()),
+        }
+        datagram
+    }
+
+    /// Whether a socket's deadline has passed; else its task is woken when it has.
+    pub(crate) fn is_due(
+        &self,
+        address: SocketAddr,
+        deadline: Option<Duration>,
+        waker: &Waker,
+    ) -> bool {
+        let mut sockets = self.sockets.borrow_mut();
+        let Some(socket) = sockets.get_mut(&address) else {
+            return false;
+        };
+        let timer = &mut socket.timer;
+        if deadline.is_some_and(|deadline| deadline <= self.now.get()) {
+            timer.deadline = None;
+            timer.waker = None;
+            return true;
+        }
+        timer.waker = deadline.map(|_| waker.clone());
+        if timer.deadline != deadline {
+            timer.deadline = deadline;
+            timer.setting += 1;
+            let setting = timer.setting;
+            if let Some(deadline) = deadline {
+                self.plan(
+                    deadline,
+                    Event::Timer {
+                        socket: address,
+                        setting,
+                    },
+                );
+            }
+        }
+        false
+    }
+}
+
+/// A socket's address as a word for the history.
+fn word(address: SocketAddr) -> u64 {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) => u64::from(ip.to_bits()),
+        IpAddr::V6(ip) => u64::try_from(ip.to_bits() & u128::from(u32::MAX)).unwrap_or(0),
+    };
+    ip << 16 | u64::from(address.port())
+}
+
+/// What the wall clocks show at the start: a second in 2027.
+pub(crate) const UNIX_EPOCH: Duration = Duration::from_secs(1_800_000_000);
+
+/// Hosts get the addresses after 10.0.0.0.
+const FIRST_ADDRESS: u32 = 0x0a00_0000;
+
+/// The first free port of a host.
+const FIRST_PORT: u16 = 7400;
+
+/// What a socket holds for a task that does not read; the rest is lost, as in a kernel's buffer.
+const INBOX_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -1,0 +1,7 @@
+//! Tests of the simulator, and of what only it can show.
+
+#![expect(clippy::unwrap_used, reason = "a test that meets the unexpected fails")]
+
+mod applications;
+mod determinism;
+mod tripwire;
