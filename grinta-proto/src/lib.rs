@@ -120,11 +120,11 @@ pub use config::{Config, ConfigError, Labels, Limits, Neighbour};
 pub use name::{EndpointName, FabricName, InvalidName, NAME_LEN_MAX, NodeName, Session};
 pub use node::control::{ClaimError, Resolution};
 pub use node::{
-    Attempt, ConnectError, ConnectionSnapshot, ConnectionStage, Counters, DialCause, DialError,
-    DialSnapshot, DialStage, EndpointRefusal, EndpointSnapshot, EndpointStanding, FlowLoss,
-    FlowSnapshot, FlowStage, HealthSnapshot, JoinError, JoinReport, Level, Member, MemberEvent,
-    MemberSnapshot, MemberState, NamesSnapshot, NodeError, OpenedBy, Snapshot, Transmit,
-    UsageSnapshot,
+    Attempt, ConflictSnapshot, ConnectError, ConnectionSnapshot, ConnectionStage, Counters,
+    DialCause, DialError, DialSnapshot, DialStage, EndpointRefusal, EndpointSnapshot,
+    EndpointStanding, FlowLoss, FlowSnapshot, FlowStage, HealthSnapshot, IdentityConflict,
+    JoinError, JoinReport, Level, Member, MemberEvent, MemberSnapshot, MemberState, NamesSnapshot,
+    NodeError, OpenedBy, Presence, Snapshot, Transmit, UsageSnapshot,
 };
 pub use shell::dial::{BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
 pub use shell::driver::Driver;
@@ -143,5 +143,6 @@ pub use tls::{
 #[cfg(feature = "development")]
 pub use tls::{DevelopmentCa, DevelopmentError};
 pub use wire::code::{Code, UnknownCode};
+pub use wire::control::LabelsError;
 pub use wire::frame::FrameError;
 pub use wire::stream::{Direction, RefusalReason};

@@ -157,6 +157,9 @@ pub enum DialCause {
         /// The limit.
         limit: usize,
     },
+    /// This node has left the fabric, and another one holds the name.
+    #[error("this node has left the fabric; join it again to dial other nodes")]
+    Left,
     /// This node is shutting down.
     #[error("this node is shutting down")]
     ShuttingDown,
@@ -190,6 +193,7 @@ impl DialError {
             },
             DialCause::InvalidName(_)
             | DialCause::InvalidCodec { .. }
+            | DialCause::Left
             | DialCause::ShuttingDown => false,
         }
     }

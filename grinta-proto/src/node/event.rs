@@ -11,6 +11,7 @@ use crate::name::{FabricName, NodeName, Session};
 use crate::node::dial::{DialError, DialId};
 use crate::node::endpoint::{EndpointId, EndpointRefusal};
 use crate::node::flow::FlowId;
+use crate::node::membership::IdentityConflict;
 use crate::node::sleep::SleepId;
 use crate::tls::TlsFailure;
 use crate::wire::code::Code;
@@ -345,6 +346,8 @@ pub enum Event {
     FlowWritable(FlowId),
     /// A sleep is over.
     Woken(SleepId),
+    /// Another process goes by this node's name.
+    IdentityConflict(IdentityConflict),
     /// The fabric knows that we left; flows drain.
     Left,
     /// Every connection is closed. Once the last packets are out, the node has nothing more to do.
@@ -394,6 +397,9 @@ pub enum JoinError {
     /// A join is under way already.
     #[error("a join is under way already; wait for it")]
     UnderWay,
+    /// The node left the fabric meanwhile.
+    #[error("the node left the fabric before it had joined")]
+    Left,
     /// The node is shutting down.
     #[error("the node is shutting down")]
     ShuttingDown,

@@ -15,7 +15,7 @@ use quinn_proto::EcnCodepoint;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::config::{Config, ConfigError, Limits};
+use crate::config::{Config, ConfigError, Labels, Limits};
 use crate::name::{EndpointName, NodeName, Session};
 use crate::tls::{Credentials, CredentialsError, SharedClock};
 use crate::wire::code::Code;
@@ -44,6 +44,7 @@ mod event;
 mod flow;
 mod joining;
 mod leaving;
+mod membership;
 mod peer;
 mod peering;
 mod quic;
@@ -65,11 +66,12 @@ pub use self::event::{
 };
 pub(crate) use self::flow::SHARED_LEN_MIN;
 pub use self::flow::{FlowId, Payload};
+pub use self::membership::IdentityConflict;
 pub use self::sleep::SleepId;
 pub use self::snapshot::{
-    ConnectionSnapshot, ConnectionStage, DialSnapshot, EndpointSnapshot, EndpointStanding,
-    FlowSnapshot, FlowStage, HealthSnapshot, Level, MemberSnapshot, NamesSnapshot, OpenedBy,
-    Snapshot, UsageSnapshot,
+    ConflictSnapshot, ConnectionSnapshot, ConnectionStage, DialSnapshot, EndpointSnapshot,
+    EndpointStanding, FlowSnapshot, FlowStage, HealthSnapshot, Level, MemberSnapshot,
+    NamesSnapshot, OpenedBy, Presence, Snapshot, UsageSnapshot,
 };
 
 /// Version of the wire contract.
@@ -100,6 +102,7 @@ pub struct Node {
     sleeps: BTreeMap<SleepId, TimerKey>,
     join: Option<Join>,
     phase: Phase,
+    conflict: Option<IdentityConflict>,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
     counters: Counters,
@@ -169,6 +172,8 @@ enum Command {
     Release(EndpointName),
     Dial(DialId, DialRequest),
     Sleep(SleepId, Duration),
+    SetLabels(Labels),
+    Leave,
     Shutdown(Duration),
 }
 
@@ -226,6 +231,7 @@ impl Node {
             sleeps: BTreeMap::new(),
             join: None,
             phase: Phase::Running,
+            conflict: None,
             commands: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -338,9 +344,17 @@ impl Node {
 
     // What the user wants: the fabric.
 
-    /// Contacts the configured neighbours. Ends with [`Event::Joined`].
+    /// Contacts the configured neighbours; after a leave and without neighbours, members that the
+    /// node knew. Ends with [`Event::Joined`].
     pub fn join(&mut self) {
         self.commands.push_back(Command::Join);
+    }
+
+    /// Leaves the fabric and stays: new flows with other nodes are refused, open ones live on until
+    /// they end. [`Event::Left`] follows once some members know, or had their time to answer. A
+    /// [`join`](Self::join) brings the node and its names back.
+    pub fn leave(&mut self) {
+        self.commands.push_back(Command::Leave);
     }
 
     /// Leaves the fabric, lets flows drain for at most `grace`, closes all connections.
@@ -567,42 +581,6 @@ impl Node {
         &self.config.limits
     }
 
-    /// This node, as a member.
-    #[must_use]
-    pub fn own_member(&self) -> Member {
-        let Identity {
-            name,
-            address,
-            session,
-        } = self.control.identity();
-        let labels = Arc::new(self.config.labels.clone());
-        let state = MemberState::Alive;
-        Member {
-            name,
-            address,
-            session,
-            state,
-            labels,
-            round_trip_time: None,
-        }
-    }
-
-    /// The other members of the fabric that are known, in the order of their names. The events so
-    /// far fold to them.
-    pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
-        self.control.members().map(|mut member| {
-            member.round_trip_time = self.round_trip_time(&member.name);
-            member
-        })
-    }
-
-    /// The round-trip time to a node; `None` without a connection that is up.
-    #[must_use]
-    pub fn round_trip_time(&self, node: &NodeName) -> Option<Duration> {
-        let peer = self.connections.get(self.connections.up(node)?)?;
-        Some(peer.round_trip_time())
-    }
-
     /// Round-trip times of the connections that are up.
     pub fn round_trip_times(&self) -> impl Iterator<Item = (&NodeName, Duration)> {
         self.connections
@@ -659,7 +637,7 @@ impl Node {
                 self.events.push_back(Event::Woken(id));
             }
             Timer::Grace => {
-                if let Phase::Leaving { is_overdue, .. } = &mut self.phase {
+                if let Phase::ShuttingDown { is_overdue, .. } = &mut self.phase {
                     *is_overdue = true;
                 }
             }
@@ -676,6 +654,8 @@ impl Node {
                 let timer = self.timers.arm(now, duration, Timer::Sleep(id));
                 self.sleeps.insert(id, timer);
             }
+            Command::SetLabels(labels) => self.change_labels(now, labels),
+            Command::Leave => self.begin_leave(now),
             Command::Shutdown(grace) => self.begin_shutdown(now, grace),
         }
     }
@@ -684,7 +664,7 @@ impl Node {
         let Some(name) = self.endpoints.name_of(endpoint).cloned() else {
             return;
         };
-        let result = if self.phase == Phase::Running {
+        let result = if self.phase.is_open() {
             self.control
                 .claim(now, unix_time, name.clone())
                 .map_err(EndpointRefusal::from)

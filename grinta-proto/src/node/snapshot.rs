@@ -14,6 +14,7 @@ use crate::node::counters::Counters;
 use crate::node::dial::DialStage;
 use crate::node::endpoint::Standing;
 use crate::node::event::{Member, MemberState};
+use crate::node::leaving::Phase;
 use crate::node::peer::{Peer, Target};
 use crate::node::{Command, Node};
 
@@ -30,6 +31,10 @@ pub struct Snapshot {
     pub session: Session,
     /// Where others dial it.
     pub address: SocketAddr,
+    /// Whether it takes part.
+    pub presence: Presence,
+    /// Another process that goes by this node's name, if one showed itself.
+    pub identity_conflict: Option<ConflictSnapshot>,
     /// Whether it knows the fabric's names: if not, a name that it does not find may exist.
     pub synced: bool,
     /// The members, this node among them, in the order of their names.
@@ -50,6 +55,35 @@ pub struct Snapshot {
     pub limits: Limits,
     /// What the node has counted since its start.
     pub counters: Counters,
+}
+
+/// Whether a node takes part in its fabric.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+#[non_exhaustive]
+pub enum Presence {
+    /// It does.
+    Present,
+    /// It tells the others that it leaves.
+    Leaving,
+    /// It left and may join again.
+    Left,
+    /// It closes.
+    ShuttingDown,
+    /// It is closed.
+    Closed,
+}
+
+/// Another process that goes by the node's name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ConflictSnapshot {
+    /// Where it was seen, as far as it showed itself.
+    pub address: Option<SocketAddr>,
+    /// How long this node has known.
+    pub duration: Duration,
 }
 
 /// How much is in use of something that is bounded.
@@ -287,6 +321,11 @@ impl Node {
             fabric: self.config.fabric.clone(),
             session: self.control.session(),
             address: self.address(),
+            presence: self.phase.into(),
+            identity_conflict: self.conflict.map(|conflict| ConflictSnapshot {
+                address: conflict.address,
+                duration: self.now.saturating_duration_since(conflict.since),
+            }),
             synced: self.control.is_synced(),
             members,
             connections: self
@@ -379,6 +418,8 @@ impl Node {
             | Command::Claim(_)
             | Command::Release(_)
             | Command::Sleep(..)
+            | Command::SetLabels(_)
+            | Command::Leave
             | Command::Shutdown(_) => None,
         });
         begun.chain(wanted).collect()
@@ -394,6 +435,18 @@ impl Node {
             dials: level(self.dials.len(), limits.dials_max),
             held: level(self.held.len(), limits.connections_max),
             redials: level(self.redials.len(), limits.connections_max),
+        }
+    }
+}
+
+impl From<Phase> for Presence {
+    fn from(phase: Phase) -> Self {
+        match phase {
+            Phase::Running => Self::Present,
+            Phase::Leaving => Self::Leaving,
+            Phase::Left { .. } => Self::Left,
+            Phase::ShuttingDown { .. } | Phase::Closing => Self::ShuttingDown,
+            Phase::Closed => Self::Closed,
         }
     }
 }

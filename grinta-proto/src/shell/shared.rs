@@ -39,6 +39,8 @@ pub(crate) struct State {
     pub(crate) flows: BTreeMap<FlowId, FlowSlot>,
     pub(crate) sleeps: BTreeMap<SleepId, SleepSlot>,
     pub(crate) join: JoinSlot,
+    pub(crate) leave: LeaveSlot,
+    pub(crate) conflict: WakerList,
     pub(crate) watches: BTreeMap<u64, WatchSlot>,
     pub(crate) watches_issued: u64,
     local_flows: Vec<Weak<dyn Breakable>>,
@@ -84,6 +86,13 @@ pub(crate) struct JoinSlot {
 }
 
 #[derive(Debug, Default)]
+pub(crate) struct LeaveSlot {
+    pub(crate) waiters: WakerList,
+    /// How often the node has left.
+    pub(crate) departures: u64,
+}
+
+#[derive(Debug, Default)]
 pub(crate) struct WatchSlot {
     pub(crate) waker: WakerSlot,
     pub(crate) events: VecDeque<MemberEvent>,
@@ -102,6 +111,8 @@ impl Shared {
             flows: BTreeMap::new(),
             sleeps: BTreeMap::new(),
             join: JoinSlot::default(),
+            leave: LeaveSlot::default(),
+            conflict: WakerList::default(),
             watches: BTreeMap::new(),
             watches_issued: 0,
             local_flows: Vec::new(),
@@ -139,6 +150,8 @@ impl State {
         }
         self.closing.wake_into(wakes);
         self.join.waker.wake_into(wakes);
+        self.leave.waiters.wake_into(wakes);
+        self.conflict.wake_into(wakes);
         for slot in self.dials.values_mut() {
             slot.waker.wake_into(wakes);
         }
@@ -345,7 +358,11 @@ impl State {
                     slot.waker.wake_into(wakes);
                 }
             }
-            Event::Left => {}
+            Event::IdentityConflict(_) => self.conflict.wake_into(wakes),
+            Event::Left => {
+                self.leave.departures += 1;
+                self.leave.waiters.wake_into(wakes);
+            }
             Event::Closed => self.close(wakes),
         }
     }

@@ -15,7 +15,11 @@ fn a_snapshot_shows_members_connections_endpoints_flows_and_dials() {
     world.write(ends.dialler, &[1; 100]).unwrap();
 
     let of_a = world.node("a").snapshot();
-    let names: Vec<_> = of_a.members.iter().map(|member| member.name.as_str()).collect();
+    let names: Vec<_> = of_a
+        .members
+        .iter()
+        .map(|member| member.name.as_str())
+        .collect();
     assert_eq!(names, ["a", "b", "c"]);
     assert!(of_a.synced);
     let [own, b, _] = &of_a.members[..] else {
@@ -39,7 +43,10 @@ fn a_snapshot_shows_members_connections_endpoints_flows_and_dials() {
     };
     assert_eq!(open.peer, Some(node_name("b")));
     assert_eq!(open.endpoint, Some(endpoint_name("service")));
-    assert_eq!((open.stage, open.opened_by), (FlowStage::Open, OpenedBy::Us));
+    assert_eq!(
+        (open.stage, open.opened_by),
+        (FlowStage::Open, OpenedBy::Us)
+    );
     let waiting = Level {
         used: 100,
         limit: of_a.limits.flow_send_buffer,
