@@ -128,6 +128,14 @@ pub struct Limits {
     pub control_queue_max: usize,
     /// Messages that an in-process flow holds before its sender waits. Default 1,024.
     pub local_queue_max: usize,
+    /// Cluster queries and claims that wait to be confirmed, together. Default 256: each keeps an
+    /// answer of every member.
+    pub queries_max: usize,
+    /// Queries of one peer that are looked up within a second; it is told that it asked more.
+    /// Default 1,000: a few microseconds each.
+    pub answers_per_peer_max: u32,
+    /// Changes that a watch of names holds for its task before it has to begin anew. Default 4,096.
+    pub watch_queue_max: usize,
 }
 
 impl Config {
@@ -250,6 +258,13 @@ impl Limits {
             ("message_len_max", self.message_len_max, BYTES_MAX),
             ("flow_send_buffer", self.flow_send_buffer, BYTES_MAX),
             ("local_queue_max", self.local_queue_max, COUNT_MAX),
+            ("queries_max", self.queries_max, COUNT_MAX),
+            (
+                "answers_per_peer_max",
+                self.answers_per_peer_max as usize,
+                COUNT_MAX,
+            ),
+            ("watch_queue_max", self.watch_queue_max, COUNT_MAX),
         ])?;
         let window = self.flow_receive_window;
         let frame = self.control_frame_len_max;
@@ -316,6 +331,9 @@ impl Default for Limits {
             congestion_window_max: 2 * 1024 * 1024,
             control_queue_max: 1024 * 1024,
             local_queue_max: 1024,
+            queries_max: 256,
+            answers_per_peer_max: 1000,
+            watch_queue_max: 4096,
         }
     }
 }

@@ -446,6 +446,10 @@ impl Node {
                 self.handle_name(now, &name);
             }
             ControlEvent::NameGone { .. } => {}
+            ControlEvent::Queried { query, result } => {
+                self.events.push_back(Event::Queried { query, result });
+            }
+            ControlEvent::Confirmed { .. } => {}
             ControlEvent::IdentityConflict { other } => self.log_conflict(other.as_ref()),
             ControlEvent::NamePromoted { name } => {
                 if let Some(endpoint) = self.endpoints.id_of(&name) {

@@ -102,6 +102,7 @@ impl Control {
             }
             self.note_change(now, &change);
             self.outputs.extend(events.into_iter().map(member_output));
+            self.follow_asked(&change.identity.name, change.health.is_active());
         }
         for identity in &hearsay.left {
             let event = self.members.set_left(identity);

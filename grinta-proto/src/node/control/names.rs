@@ -49,6 +49,7 @@ impl Control {
 
     /// Gives a name up. Does nothing if this node does not hold it.
     pub fn release(&mut self, now: Instant, name: &EndpointName) {
+        self.cancel_confirmation(name);
         let since = self.own_version();
         if self.directory.release(name) {
             self.tell_own_claims(now, since);
