@@ -118,7 +118,7 @@ pub use codec::{
 };
 pub use config::{Config, ConfigError, Labels, Limits, Neighbour};
 pub use name::{EndpointName, FabricName, InvalidName, NAME_LEN_MAX, NodeName, Session};
-pub use node::control::{ClaimError, Resolution};
+pub use node::control::{ClaimError, ClaimMode, Resolution};
 pub use node::{
     Attempt, ConnectError, Counters, DialCause, DialError, DialStage, EndpointRefusal, FlowLoss,
     JoinError, JoinReport, Member, MemberEvent, MemberState, NodeError, Transmit,

@@ -36,8 +36,8 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-pub use self::directory::ClaimError;
 use self::directory::{Change, Directory, DirectoryLimits};
+pub use self::directory::{ClaimError, ClaimMode};
 pub use self::event::{Channel, ControlEvent, ControlOutput, Identity, Resolution, Violation};
 use self::gossip::Rumours;
 use self::identity::Guard;
