@@ -119,7 +119,9 @@ pub use codec::{
 };
 pub use config::{Config, ConfigError, Labels, Limits, Neighbour};
 pub use name::{EndpointName, FabricName, InvalidName, NAME_LEN_MAX, NodeName, Session};
-pub use node::control::{ClaimError, QueryError, QueryReport, Resolution};
+pub use node::control::{
+    ClaimError, ClaimMode, QueryError, QueryReport, Resolution,
+};
 pub use node::{
     Attempt, ConnectError, Counters, DialCause, DialError, DialStage, EndpointRefusal, FlowLoss,
     JoinError, JoinReport, Member, MemberEvent, MemberState, NodeError, Transmit,

@@ -23,7 +23,7 @@ use crate::wire::control::{LabelsError, check_labels};
 use crate::wire::stream::{FlowAnswer, Hello, RefusalReason};
 
 use self::connections::{Arrived, Connections};
-use self::control::{ClaimError, Control, Identity, QueryId, QueryRequest};
+use self::control::{ClaimError, ClaimMode, Control, Identity, QueryId, QueryRequest};
 use self::dial::Dial;
 use self::endpoint::{Endpoints, Standing};
 use self::joining::Join;
@@ -647,7 +647,8 @@ impl Node {
         };
         let result = if self.phase == Phase::Running {
             self.control
-                .claim(now, unix_time, name.clone())
+                .claim(now, unix_time, name.clone(), ClaimMode::Exclusive)
+                .map(|_| ())
                 .map_err(EndpointRefusal::from)
         } else {
             Err(EndpointRefusal::ShuttingDown)

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use super::directory::ClaimError;
+use super::directory::{ClaimError, ClaimMode};
 use super::leave::Life;
 use super::{Channel, Control, ControlEvent, ControlOutput, ControlTimer};
 
@@ -96,7 +96,7 @@ impl Control {
         let number = number.ok_or(ConfirmError::TooMany { limit })?;
         let told = self.rumours.since(self.directory.local());
         let since = told.unwrap_or_else(|| self.own_version());
-        self.claim(now, unix_time, name.clone())?;
+        self.claim(now, unix_time, name.clone(), ClaimMode::Exclusive)?;
         let Confirmation { share, timeout } = confirmation;
         let bound = ControlTimer::ConfirmBound(number);
         let confirming = Confirming {

@@ -42,8 +42,9 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 pub use self::confirm::{ConfirmError, Confirmation};
-pub use self::directory::ClaimError;
+pub use self::directory::{ClaimError, ClaimMode};
 use self::directory::{Change, Directory, DirectoryLimits};
+pub use self::directory::{ClaimError, ClaimMode};
 pub use self::event::{Channel, ControlEvent, ControlOutput, Identity, Resolution, Violation};
 use self::gossip::Rumours;
 use self::identity::Guard;

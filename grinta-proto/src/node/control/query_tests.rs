@@ -349,7 +349,7 @@ fn whole(seed: u64, count: usize) -> World {
 
 fn claim(world: &mut World, index: usize, service: &str) {
     let claimed = world.act(index, |control, now, unix| {
-        control.claim(now, unix, endpoint(service))
+        control.claim(now, unix, endpoint(service), ClaimMode::Exclusive)
     });
     claimed.unwrap();
 }
