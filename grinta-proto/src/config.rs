@@ -135,6 +135,14 @@ pub struct Limits {
     /// travel; a longer message is taken alone. Default 1 MiB, as `flow_receive_window`: values
     /// that nobody reads take no more than bytes that nobody reads.
     pub local_queue_bytes_max: usize,
+    /// Cluster queries and claims that wait to be confirmed, together. Default 256: each keeps an
+    /// answer of every member.
+    pub queries_max: usize,
+    /// Queries of one peer that are looked up within a second; it is told that it asked more.
+    /// Default 1,000: a few microseconds each.
+    pub answers_per_peer_max: u32,
+    /// Changes that a watch of names holds for its task before it has to begin anew. Default 4,096.
+    pub watch_queue_max: usize,
 }
 
 impl Config {
@@ -263,6 +271,13 @@ impl Limits {
                 self.local_queue_bytes_max,
                 BYTES_MAX,
             ),
+            ("queries_max", self.queries_max, COUNT_MAX),
+            (
+                "answers_per_peer_max",
+                self.answers_per_peer_max as usize,
+                COUNT_MAX,
+            ),
+            ("watch_queue_max", self.watch_queue_max, COUNT_MAX),
         ])?;
         let window = self.flow_receive_window;
         let frame = self.control_frame_len_max;
@@ -331,6 +346,9 @@ impl Default for Limits {
             calls_in_flight_max: 1024,
             local_queue_max: 1024,
             local_queue_bytes_max: 1024 * 1024,
+            queries_max: 256,
+            answers_per_peer_max: 1000,
+            watch_queue_max: 4096,
         }
     }
 }

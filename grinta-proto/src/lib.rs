@@ -105,6 +105,7 @@ mod codec;
 pub mod config;
 mod name;
 pub mod node;
+mod share;
 mod shell;
 mod tls;
 pub mod wire;
@@ -118,7 +119,7 @@ pub use codec::{
 };
 pub use config::{Config, ConfigError, Labels, Limits, Neighbour};
 pub use name::{EndpointName, FabricName, InvalidName, NAME_LEN_MAX, NodeName, Session};
-pub use node::control::{ClaimError, Resolution};
+pub use node::control::{ClaimError, ClaimMode, QueryError, QueryReport, Resolution};
 pub use node::{
     Attempt, ConflictSnapshot, ConnectError, ConnectionSnapshot, ConnectionStage, Counters,
     DialCause, DialError, DialSnapshot, DialStage, EndpointRefusal, EndpointSnapshot,
@@ -126,6 +127,7 @@ pub use node::{
     JoinError, JoinReport, Level, Member, MemberEvent, MemberSnapshot, MemberState, NamesSnapshot,
     NodeError, OpenedBy, Presence, Snapshot, Transmit, UsageSnapshot,
 };
+pub use share::{InvalidShare, Share};
 pub use shell::dial::{BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
 pub use shell::driver::Driver;
 pub use shell::endpoint::{AcceptError, Endpoint, EndpointError, Incoming, OpenEndpoint};
@@ -136,6 +138,7 @@ pub use shell::flow::{
 };
 pub use shell::io::{Capabilities, Io, RecvMeta};
 pub use shell::members::{MemberWatch, WatchError};
+pub use shell::query::Query;
 pub use tls::{
     Credentials, CredentialsError, Der, MalformedCertificate, Origin, Part, Pem, PemFiles,
     TlsAlert, TlsFailure, certified_names,
@@ -143,6 +146,6 @@ pub use tls::{
 #[cfg(feature = "development")]
 pub use tls::{DevelopmentCa, DevelopmentError};
 pub use wire::code::{Code, UnknownCode};
-pub use wire::control::LabelsError;
+pub use wire::control::{LabelsError, NameView};
 pub use wire::frame::FrameError;
 pub use wire::stream::{Direction, RefusalReason};

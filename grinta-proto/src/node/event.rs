@@ -8,6 +8,7 @@ use quinn_proto::ConnectionError;
 
 use crate::config::Labels;
 use crate::name::{FabricName, NodeName, Session};
+use crate::node::control::{QueryError, QueryId, QueryReport};
 use crate::node::dial::{DialError, DialId};
 use crate::node::endpoint::{EndpointId, EndpointRefusal};
 use crate::node::flow::FlowId;
@@ -332,6 +333,13 @@ pub enum Event {
     NameRegained {
         /// The endpoint.
         endpoint: EndpointId,
+    },
+    /// A query has come to its end.
+    Queried {
+        /// The query.
+        query: QueryId,
+        /// What it found, or why it found nothing.
+        result: Result<QueryReport, QueryError>,
     },
     /// A dial has come to its end.
     Dialled {

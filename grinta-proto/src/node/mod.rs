@@ -23,7 +23,7 @@ use crate::wire::control::{LabelsError, check_labels};
 use crate::wire::stream::{FlowAnswer, Hello, RefusalReason};
 
 use self::connections::{Arrived, Connections};
-use self::control::{ClaimError, Control, Identity};
+use self::control::{ClaimError, ClaimMode, Control, Identity, QueryId, QueryRequest};
 use self::dial::Dial;
 use self::endpoint::{Endpoints, Standing};
 use self::joining::Join;
@@ -171,6 +171,7 @@ enum Command {
     Claim(EndpointId),
     Release(EndpointName),
     Dial(DialId, DialRequest),
+    Query(QueryId, QueryRequest),
     Sleep(SleepId, Duration),
     SetLabels(Labels),
     Leave,
@@ -413,6 +414,23 @@ impl Node {
         }
     }
 
+    // What the user wants: names.
+
+    /// Asks members who owns a name. Ends with [`Event::Queried`].
+    pub fn query(&mut self, request: QueryRequest) -> QueryId {
+        self.issued += 1;
+        let id = QueryId(self.issued);
+        self.commands.push_back(Command::Query(id, request));
+        id
+    }
+
+    /// Gives up a query that has not ended.
+    pub fn cancel_query(&mut self, query: QueryId) {
+        self.commands
+            .retain(|command| !matches!(command, Command::Query(id, _) if *id == query));
+        self.control.cancel_query(query);
+    }
+
     // What the user wants: flows.
 
     /// Dials an endpoint by its name. Ends with [`Event::Dialled`].
@@ -650,6 +668,7 @@ impl Node {
             Command::Claim(endpoint) => self.claim(now, unix_time, endpoint),
             Command::Release(name) => self.control.release(now, &name),
             Command::Dial(id, request) => self.begin_dial(now, id, request),
+            Command::Query(id, request) => self.control.query(now, id, request),
             Command::Sleep(id, duration) => {
                 let timer = self.timers.arm(now, duration, Timer::Sleep(id));
                 self.sleeps.insert(id, timer);
@@ -666,7 +685,8 @@ impl Node {
         };
         let result = if self.phase.is_open() {
             self.control
-                .claim(now, unix_time, name.clone())
+                .claim(now, unix_time, name.clone(), ClaimMode::Exclusive)
+                .map(|_| ())
                 .map_err(EndpointRefusal::from)
         } else {
             Err(EndpointRefusal::ShuttingDown)

@@ -446,6 +446,10 @@ impl Node {
             ControlEvent::IdentityConflict { other } => {
                 self.note_conflict(now, other.map(|other| other.address));
             }
+            ControlEvent::Queried { query, result } => {
+                self.events.push_back(Event::Queried { query, result });
+            }
+            ControlEvent::Confirmed { .. } => {}
             ControlEvent::NamePromoted { name } => {
                 if let Some(endpoint) = self.endpoints.id_of(&name) {
                     self.endpoints.set_standing(endpoint, Standing::Open);

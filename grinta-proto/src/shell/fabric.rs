@@ -22,6 +22,7 @@ use crate::shell::driver::Driver;
 use crate::shell::endpoint::OpenEndpoint;
 use crate::shell::io::Io;
 use crate::shell::members::MemberWatch;
+use crate::shell::query::Query;
 use crate::shell::shared::{Shared, SleepSlot, State};
 use crate::tls::{Credentials, CredentialsError};
 use crate::wire::control::LabelsError;
@@ -258,6 +259,12 @@ impl Fabric {
             endpoint.as_ref(),
             self.handle.dial_timeout,
         )
+    }
+
+    /// Asks other members who owns a name, each by what it knows itself, once this is awaited. The
+    /// first answer that names an owner decides, or a vote.
+    pub fn query(&self, name: impl AsRef<str>) -> Query {
+        Query::new(Arc::clone(self.shared()), name.as_ref())
     }
 
     /// Who holds a name, as far as this node knows now.

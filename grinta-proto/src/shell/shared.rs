@@ -10,6 +10,7 @@ use std::task::Context;
 use bytes::Bytes;
 
 use crate::name::NodeName;
+use crate::node::control::{QueryError, QueryId, QueryReport};
 use crate::node::{
     DialError, DialId, Dialled, EndpointId, EndpointRefusal, Event, FlowId, FlowLoss,
     FlowReadError, FlowWriteError, JoinError, JoinReport, Member, MemberEvent, Node, Payload,
@@ -38,6 +39,7 @@ pub(crate) struct State {
     pub(crate) endpoints: BTreeMap<EndpointId, EndpointSlot>,
     pub(crate) flows: BTreeMap<FlowId, FlowSlot>,
     pub(crate) sleeps: BTreeMap<SleepId, SleepSlot>,
+    pub(crate) queries: BTreeMap<QueryId, QuerySlot>,
     pub(crate) join: JoinSlot,
     pub(crate) leave: LeaveSlot,
     pub(crate) conflict: WakerList,
@@ -79,6 +81,12 @@ pub(crate) struct SleepSlot {
 }
 
 #[derive(Debug, Default)]
+pub(crate) struct QuerySlot {
+    pub(crate) waker: WakerSlot,
+    pub(crate) result: Option<Result<QueryReport, QueryError>>,
+}
+
+#[derive(Debug, Default)]
 pub(crate) struct JoinSlot {
     pub(crate) waker: WakerSlot,
     pub(crate) is_under_way: bool,
@@ -110,6 +118,7 @@ impl Shared {
             endpoints: BTreeMap::new(),
             flows: BTreeMap::new(),
             sleeps: BTreeMap::new(),
+            queries: BTreeMap::new(),
             join: JoinSlot::default(),
             leave: LeaveSlot::default(),
             conflict: WakerList::default(),
@@ -163,6 +172,9 @@ impl State {
             slot.writer.wake_into(wakes);
         }
         for slot in self.sleeps.values_mut() {
+            slot.waker.wake_into(wakes);
+        }
+        for slot in self.queries.values_mut() {
             slot.waker.wake_into(wakes);
         }
         for slot in self.watches.values_mut() {
@@ -338,6 +350,12 @@ impl State {
             }
             Event::Dialled { dial, result } => {
                 if let Some(slot) = self.dials.get_mut(&dial) {
+                    slot.result = Some(result);
+                    slot.waker.wake_into(wakes);
+                }
+            }
+            Event::Queried { query, result } => {
+                if let Some(slot) = self.queries.get_mut(&query) {
                     slot.result = Some(result);
                     slot.waker.wake_into(wakes);
                 }
