@@ -76,6 +76,7 @@ macro_rules! on_every_runtime {
 mod cancellation;
 mod credentials;
 mod ending;
+mod faults;
 mod flows;
 mod guards;
 mod joining;
