@@ -419,6 +419,7 @@ impl Node {
             | Command::Release(_)
             | Command::Sleep(..)
             | Command::SetLabels(_)
+            | Command::Query(..)
             | Command::Leave
             | Command::Shutdown(_) => None,
         });

@@ -44,7 +44,6 @@ use rand::{RngExt, SeedableRng};
 pub use self::confirm::{ConfirmError, Confirmation};
 use self::directory::{Change, Directory, DirectoryLimits};
 pub use self::directory::{ClaimError, ClaimMode};
-pub use self::directory::{ClaimError, ClaimMode};
 pub use self::event::{Channel, ControlEvent, ControlOutput, Identity, Resolution, Violation};
 use self::gossip::Rumours;
 use self::identity::Guard;
