@@ -37,6 +37,10 @@ pub struct OpenEndpoint {
 }
 
 /// Says of a flow whether it may come in, or why not.
+#[expect(
+    clippy::type_complexity,
+    reason = "it is written out once, and this is its name"
+)]
 struct Admission(Box<dyn Fn(&Incoming) -> Result<(), String> + Send + Sync>);
 
 /// A flow that was dialled and waits to be accepted or refused. Dropping it refuses it.
