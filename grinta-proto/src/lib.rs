@@ -38,6 +38,8 @@
 //! - [`Fabric::dial`] finds the name's owner and opens a flow; [`DialError`] says how far it came.
 //! - [`Sender`] and [`Receiver`] carry messages of any type that a [`Codec`] encodes: [`Raw`],
 //!   [`Protobuf`], `Json` (feature `json`), `Postcard` (feature `postcard`), or one of your own.
+//! - [`Caller`] and [`Calls`] make of a flow requests that are answered, many at a time and in any
+//!   order.
 //! - [`Credentials`] hold the certificate that proves a node's name; `DevelopmentCa` (feature
 //!   `development`) makes some on the spot.
 //!
@@ -128,7 +130,8 @@ pub use node::{
     NodeError, OpenedBy, Presence, Snapshot, Transmit, UsageSnapshot,
 };
 pub use share::{InvalidShare, Share};
-pub use shell::dial::{BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
+pub use shell::call::{Call, CallError, Caller, Calls, Request, Responder};
+pub use shell::dial::{Asking, BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
 pub use shell::driver::Driver;
 pub use shell::endpoint::{AcceptError, Endpoint, EndpointError, Incoming, OpenEndpoint};
 pub use shell::fabric::{Builder, Elapsed, Fabric, StartError};

@@ -7,8 +7,10 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use crate::codec::Codec;
+use crate::config::Labels;
 use crate::name::{EndpointName, InvalidName, NodeName};
 use crate::node::{self as core, EndpointId, EndpointRefusal, IncomingId, Origin};
+use crate::shell::call::{Ask, Calls, Enveloping, Reply};
 use crate::shell::ends::{Codecs, Encodings, Ends, MessageLimits};
 use crate::shell::flow::{Flow, Path, Receiver, Sender};
 use crate::shell::shared::{EndpointSlot, Shared, State};
@@ -21,6 +23,7 @@ pub struct Endpoint {
     shared: Arc<Shared>,
     id: EndpointId,
     name: EndpointName,
+    admission: Option<Admission>,
 }
 
 /// Opens an endpoint: made by [`Fabric::endpoint`](crate::Fabric::endpoint), awaited for the
@@ -30,7 +33,15 @@ pub struct OpenEndpoint {
     shared: Arc<Shared>,
     name: Result<EndpointName, InvalidName>,
     accept_queue_max: Option<usize>,
+    admission: Option<Admission>,
 }
+
+/// Says of a flow whether it may come in, or why not.
+#[expect(
+    clippy::type_complexity,
+    reason = "it is written out once, and this is its name"
+)]
+struct Admission(Box<dyn Fn(&Incoming) -> Result<(), String> + Send + Sync>);
 
 /// A flow that was dialled and waits to be accepted or refused. Dropping it refuses it.
 pub struct Incoming {
@@ -100,6 +111,7 @@ impl OpenEndpoint {
             shared,
             name: EndpointName::new(name),
             accept_queue_max: None,
+            admission: None,
         }
     }
 
@@ -107,6 +119,19 @@ impl OpenEndpoint {
     /// default is `accept_queue_max` of the fabric's limits.
     pub fn accept_queue(mut self, flows: usize) -> Self {
         self.accept_queue_max = Some(flows.max(1));
+        self
+    }
+
+    /// Asks `admit` about each flow before [`Endpoint::accept`] returns it. An error is a word to
+    /// the dialler, of at most 512 bytes: the flow is refused as not allowed, which no dial tries
+    /// again by itself, and the accepting task does not see it.
+    ///
+    /// It runs in the task that accepts, and should not take long.
+    pub fn admit<F>(mut self, admit: F) -> Self
+    where
+        F: Fn(&Incoming) -> Result<(), String> + Send + Sync + 'static,
+    {
+        self.admission = Some(Admission(Box::new(admit)));
         self
     }
 
@@ -134,6 +159,7 @@ impl OpenEndpoint {
             shared: self.shared,
             id,
             name: name.clone(),
+            admission: self.admission,
         };
         let opened = poll_fn(|cx| endpoint.shared.with(|state| poll_opened(state, id, cx))).await?;
         opened.map_err(refused)?;
@@ -166,12 +192,26 @@ impl Endpoint {
     /// # Cancel safety
     /// When the future is dropped before it is ready, no flow is lost.
     pub async fn accept(&self) -> Result<Incoming, AcceptError> {
-        let incoming = poll_fn(|cx| self.shared.with(|state| self.poll_accept(state, cx))).await?;
-        Ok(Incoming {
-            shared: Arc::clone(&self.shared),
-            incoming,
-            is_answered: false,
-        })
+        loop {
+            let incoming =
+                poll_fn(|cx| self.shared.with(|state| self.poll_accept(state, cx))).await?;
+            let incoming = Incoming {
+                shared: Arc::clone(&self.shared),
+                incoming,
+                is_answered: false,
+            };
+            match self.admit(&incoming) {
+                Ok(()) => return Ok(incoming),
+                Err(word) => incoming.refuse(RefusalReason::NotAllowed, &word),
+            }
+        }
+    }
+
+    fn admit(&self, incoming: &Incoming) -> Result<(), String> {
+        match &self.admission {
+            Some(Admission(admit)) => admit(incoming),
+            None => Ok(()),
+        }
     }
 
     fn poll_accept(
@@ -219,6 +259,29 @@ impl Incoming {
     #[must_use]
     pub const fn direction(&self) -> Direction {
         self.incoming.open.direction
+    }
+
+    /// The node that dials: this one, or as the other's certificate names it.
+    #[must_use]
+    pub fn node(&self) -> NodeName {
+        match &self.incoming.origin {
+            Origin::Local { .. } => self.shared.with(|state| state.node.name().clone()),
+            Origin::Remote { node, .. } => node.clone(),
+        }
+    }
+
+    /// The labels of the node that dials, as far as they are known by now: it says them of itself.
+    #[must_use]
+    pub fn labels(&self) -> Arc<Labels> {
+        self.shared.with(|state| match &self.incoming.origin {
+            Origin::Local { .. } => state.node.own_member().labels,
+            Origin::Remote { node, .. } => state
+                .node
+                .members()
+                .find(|member| member.name == *node)
+                .map(|member| member.labels)
+                .unwrap_or_default(),
+        })
     }
 
     /// Where the dialler is.
@@ -276,9 +339,28 @@ impl Incoming {
             sends: Some(Arc::new(codec.clone())),
             receives: Some(Arc::new(codec)),
         };
-        let Ends { sender, receiver } = self.accept(codecs)?;
-        let (sender, receiver) = sender.zip(receiver).ok_or(AcceptError::Withdrawn)?;
-        Ok(Flow { sender, receiver })
+        Ok(self.accept(codecs)?.into_flow())
+    }
+
+    /// Accepts a flow of calls: the dialler sends requests of type `Q`, each of which is answered
+    /// with an `A`.
+    ///
+    /// # Errors
+    /// [`AcceptError`] if the dialler asks for something else, which refuses it, or has given up.
+    pub fn calls<Q, A, C>(self, codec: C) -> Result<Calls<Q, A>, AcceptError>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        C: Codec<Q> + Codec<A> + Clone,
+    {
+        let shared = Arc::clone(&self.shared);
+        let answers: Arc<dyn Codec<A>> = Arc::new(codec.clone());
+        let requests: Arc<dyn Codec<Q>> = Arc::new(codec);
+        let codecs: Codecs<Reply<A>, Ask<Q>> = Codecs {
+            sends: Some(Arc::new(Enveloping::new(answers))),
+            receives: Some(Arc::new(Enveloping::new(requests))),
+        };
+        Ok(Calls::new(shared, self.accept(codecs)?.into_flow()))
     }
 
     /// Refuses the flow. `detail` tells the dialler more, in at most 512 bytes.

@@ -14,7 +14,7 @@ use crate::config::{Config, Labels, Neighbour};
 use crate::name::{EndpointName, FabricName, InvalidName, NodeName};
 use crate::node::control::Resolution;
 use crate::node::{
-    Counters, IdentityConflict, JoinError, JoinReport, Member, Node, NodeError, SleepId, Snapshot,
+    Counters, IdentityConflict, JoinError, JoinReport, Member, Node, NodeError, Snapshot,
     SocketInfo, list,
 };
 use crate::shell::dial::Dial;
@@ -23,7 +23,8 @@ use crate::shell::endpoint::OpenEndpoint;
 use crate::shell::io::Io;
 use crate::shell::members::MemberWatch;
 use crate::shell::query::Query;
-use crate::shell::shared::{Shared, SleepSlot, State};
+use crate::shell::shared::{Shared, State};
+use crate::shell::sleep::Sleep;
 use crate::tls::{Credentials, CredentialsError};
 use crate::wire::control::LabelsError;
 
@@ -296,16 +297,8 @@ impl Fabric {
     /// # Cancel safety
     /// Dropping the future ends the sleep.
     pub async fn sleep(&self, duration: Duration) {
-        let id = self.shared().with(|state| {
-            let id = state.node.sleep(duration);
-            state.sleeps.insert(id, SleepSlot::default());
-            id
-        });
-        let sleep = Sleep {
-            shared: Arc::clone(self.shared()),
-            id,
-        };
-        poll_fn(|cx| sleep.shared.with(|state| poll_slept(state, id, cx))).await;
+        let sleep = Sleep::new(self.shared(), duration);
+        poll_fn(|cx| sleep.poll(cx)).await;
     }
 
     /// Waits for `future`, for `limit` at the most, on the fabric's own clock.
@@ -568,21 +561,6 @@ impl Drop for Handle {
     }
 }
 
-/// A sleep under way; dropping it ends it.
-struct Sleep {
-    shared: Arc<Shared>,
-    id: SleepId,
-}
-
-impl Drop for Sleep {
-    fn drop(&mut self) {
-        self.shared.with(|state| {
-            state.sleeps.remove(&self.id);
-            state.node.cancel_sleep(self.id);
-        });
-    }
-}
-
 impl fmt::Debug for Fabric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fabric")
@@ -601,17 +579,6 @@ fn poll_joined(state: &mut State, cx: &Context<'_>) -> Poll<Result<JoinReport, J
     }
     state.join.waker.register(cx);
     Poll::Pending
-}
-
-fn poll_slept(state: &mut State, id: SleepId, cx: &Context<'_>) -> Poll<()> {
-    let is_closed = state.is_closed;
-    match state.sleeps.get_mut(&id) {
-        Some(slot) if !slot.is_over && !is_closed => {
-            slot.waker.register(cx);
-            Poll::Pending
-        }
-        Some(_) | None => Poll::Ready(()),
-    }
 }
 
 /// A connection, a certificate check and an answer take milliseconds; a lost first packet costs a

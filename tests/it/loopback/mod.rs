@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::{or, zip};
 use grinta_proto::{
-    Builder, Codec, Credentials, DevelopmentCa, Dial, Endpoint, Fabric, Flow, Path, Raw, Receiver,
-    Sender, StartError,
+    Builder, Caller, Calls, Codec, Credentials, DevelopmentCa, Dial, Endpoint, Fabric, Flow, Path,
+    Raw, Receiver, Sender, StartError,
 };
 use grinta_tests::{Options, Simulation, System};
 use smol::LocalExecutor;
@@ -99,12 +99,15 @@ macro_rules! in_the_simulator {
     };
 }
 
+mod byte_streams;
+mod calls;
 mod cancellation;
 mod credentials;
 mod ending;
 mod faults;
 mod flows;
 mod guards;
+mod handles;
 mod joining;
 mod lifecycle;
 mod messages;
@@ -450,6 +453,21 @@ impl Sides {
         let accept = async {
             let incoming = self.endpoint.accept().await.unwrap();
             incoming.bidi::<R, S, C>(codec.clone()).unwrap()
+        };
+        zip(dial, accept).await
+    }
+
+    /// A flow of calls from the client to the server.
+    async fn calls<Q, A, C>(&self, codec: C) -> (Caller<Q, A>, Calls<Q, A>)
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        C: Codec<Q> + Codec<A> + Clone,
+    {
+        let dial = async { self.dial().caller::<Q, A, C>(codec.clone()).await.unwrap() };
+        let accept = async {
+            let incoming = self.endpoint.accept().await.unwrap();
+            incoming.calls::<Q, A, C>(codec.clone()).unwrap()
         };
         zip(dial, accept).await
     }
