@@ -45,6 +45,7 @@ mod flow;
 mod joining;
 mod leaving;
 mod membership;
+mod mesh;
 mod peer;
 mod peering;
 mod quic;
@@ -101,6 +102,8 @@ pub struct Node {
     timers: Timers<Timer>,
     sleeps: BTreeMap<SleepId, TimerKey>,
     join: Option<Join>,
+    /// Whether [`Timer::Unused`] is armed.
+    watches_unused: bool,
     phase: Phase,
     conflict: Option<IdentityConflict>,
     commands: VecDeque<Command>,
@@ -150,6 +153,8 @@ pub struct DatagramMeta {
 /// What the node waits for by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Timer {
+    /// There are more connections than are kept unused.
+    Unused,
     /// A connection has had its time to come up.
     Handshake(PeerKey),
     /// A stream has had its time to bring its first frame.
@@ -230,6 +235,7 @@ impl Node {
             timers: Timers::new(),
             sleeps: BTreeMap::new(),
             join: None,
+            watches_unused: false,
             phase: Phase::Running,
             conflict: None,
             commands: VecDeque::new(),
@@ -579,6 +585,7 @@ impl Node {
 
     fn fire(&mut self, now: Instant, timer: Timer) {
         match timer {
+            Timer::Unused => self.close_long_unused(now),
             Timer::Handshake(key) => self.expire_handshake(now, key),
             Timer::FirstFrame(flow) => {
                 if let Some(peer) = self.connections.touch(flow.peer) {
