@@ -407,5 +407,7 @@ mod tests {
         let mut config = config();
         config.limits.accept_queue_max = 0;
         assert_eq!(config.check().unwrap_err().field, "accept_queue_max");
+        config.connection.full_mesh_max = 0;
+        assert_eq!(config.check().unwrap_err().field, "full_mesh_max");
     }
 }

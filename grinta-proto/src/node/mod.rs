@@ -85,6 +85,8 @@ const PROTOCOL: u32 = 1;
 pub struct Node {
     config: Config,
     hello: Hello,
+    /// The session that the node began with; it says a later one if an earlier run had that.
+    began_as: Session,
     clock: Arc<SharedClock>,
     now: Instant,
     rng: StdRng,
@@ -220,6 +222,7 @@ impl Node {
         rng.fill_bytes(&mut control_seed);
         let control = Control::new(&config, identity, control_seed, now, unix_time);
         Ok(Self {
+            began_as: hello.session,
             hello,
             clock,
             now,

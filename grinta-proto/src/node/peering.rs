@@ -259,8 +259,9 @@ impl Node {
 
     /// The peer bears our own name: it is ourselves, or somebody has our certificate.
     fn handle_greeted_by_namesake(&mut self, now: Instant, key: PeerKey, hello: &Hello) {
-        let ours = (self.hello.session, self.hello.address);
-        let error = if (hello.session, hello.address) == ours {
+        let sessions = [self.began_as, self.hello.session];
+        let is_ours = hello.address == self.hello.address && sessions.contains(&hello.session);
+        let error = if is_ours {
             // The other end of the connection is ours too, and knows only who it is not.
             for dialled in self.connections.greeting(&self.config.node) {
                 self.close(now, dialled, Code::Closed, "");
