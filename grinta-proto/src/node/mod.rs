@@ -45,6 +45,7 @@ mod flow;
 mod joining;
 mod leaving;
 mod membership;
+mod mesh;
 mod peer;
 mod peering;
 mod quic;
@@ -84,6 +85,8 @@ const PROTOCOL: u32 = 1;
 pub struct Node {
     config: Config,
     hello: Hello,
+    /// The session that the node began with; it says a later one if an earlier run had that.
+    began_as: Session,
     clock: Arc<SharedClock>,
     now: Instant,
     rng: StdRng,
@@ -101,6 +104,8 @@ pub struct Node {
     timers: Timers<Timer>,
     sleeps: BTreeMap<SleepId, TimerKey>,
     join: Option<Join>,
+    /// Whether [`Timer::Unused`] is armed.
+    watches_unused: bool,
     phase: Phase,
     conflict: Option<IdentityConflict>,
     commands: VecDeque<Command>,
@@ -150,6 +155,8 @@ pub struct DatagramMeta {
 /// What the node waits for by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Timer {
+    /// There are more connections than are kept unused.
+    Unused,
     /// A connection has had its time to come up.
     Handshake(PeerKey),
     /// A stream has had its time to bring its first frame.
@@ -216,6 +223,7 @@ impl Node {
         rng.fill_bytes(&mut control_seed);
         let control = Control::new(&config, identity, control_seed, now, unix_time);
         Ok(Self {
+            began_as: hello.session,
             hello,
             clock,
             now,
@@ -231,6 +239,7 @@ impl Node {
             timers: Timers::new(),
             sleeps: BTreeMap::new(),
             join: None,
+            watches_unused: false,
             phase: Phase::Running,
             conflict: None,
             commands: VecDeque::new(),
@@ -638,6 +647,7 @@ impl Node {
 
     fn fire(&mut self, now: Instant, timer: Timer) {
         match timer {
+            Timer::Unused => self.close_long_unused(now),
             Timer::Handshake(key) => self.expire_handshake(now, key),
             Timer::FirstFrame(flow) => {
                 if let Some(peer) = self.connections.touch(flow.peer) {

@@ -1,9 +1,8 @@
 //! What a node is and holds at one moment, for tools and people.
 //!
 //! A [`Snapshot`] is taken whole, between two turns, so its parts agree with each other. It owns
-//! all it holds and grows with it: a fabric of a thousand members with a hundred thousand names is
-//! some megabytes, which is nothing to ask for a hundred times a second. Whatever is bounded shows
-//! next to its limit.
+//! all it holds, and costs as much: it is for tools that ask every few seconds, not for a program
+//! that asks about one member. Whatever is bounded shows next to its limit.
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -5,9 +5,11 @@
     reason = "a test looks for what it is about"
 )]
 
+mod connections;
 mod flows;
 mod hostile;
 mod joining;
+mod members;
 mod quiet;
 mod random;
 mod shutdown;
