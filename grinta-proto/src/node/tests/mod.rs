@@ -8,6 +8,7 @@
 mod flows;
 mod hostile;
 mod joining;
+mod outages;
 mod quiet;
 mod random;
 mod shutdown;
