@@ -103,6 +103,7 @@ mod byte_streams;
 mod calls;
 mod cancellation;
 mod credentials;
+mod differential;
 mod ending;
 mod faults;
 mod flows;
@@ -112,6 +113,8 @@ mod joining;
 mod lifecycle;
 mod messages;
 mod names;
+mod restarts;
+mod scale;
 mod test_io;
 
 /// What a story runs on.
@@ -189,18 +192,22 @@ type Story = for<'a> fn(&'a World) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 impl Runtime {
     /// Tells a story to its end, or fails when it got stuck.
     fn run(self, place: Place, story: Story) {
+        self.run_within(WATCHDOG, place, story);
+    }
+
+    fn run_within(self, limit: Duration, place: Place, story: Story) {
         let (done, told) = channel();
         let teller = thread::spawn(move || {
             self.tell(place, story);
             // The watchdog is gone if it has bitten.
             let _ = done.send(());
         });
-        match told.recv_timeout(WATCHDOG) {
+        match told.recv_timeout(limit) {
             Ok(()) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 resume_unwind(teller.join().expect_err("it ended without a word"));
             }
-            Err(RecvTimeoutError::Timeout) => panic!("stuck: not told within {WATCHDOG:?}"),
+            Err(RecvTimeoutError::Timeout) => panic!("stuck: not told within {limit:?}"),
         }
     }
 
