@@ -29,6 +29,10 @@ pub enum Purpose {
     Reordering,
     /// Which ready task is polled next.
     Scheduling,
+    /// The keys of the standard library's hash maps.
+    HashKeys,
+    /// What a profile makes of a seed.
+    Profile,
     /// Whether a task is woken for nothing, and which.
     SpuriousWake,
 }

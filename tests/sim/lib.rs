@@ -55,6 +55,7 @@
 //! - The core reads no clock and draws on no system, by construction. That application code does
 //!   neither is watched: a step that asks the system for time or randomness aborts with a backtrace.
 
+mod control;
 mod crypto;
 mod draw;
 mod executor;
@@ -62,8 +63,11 @@ mod history;
 mod host;
 mod io;
 mod network;
+mod plan;
 mod queue;
+mod run;
 mod simulation;
+mod verdict;
 mod world;
 
 pub use crate::draw::{Draw, Draws, Purpose};
@@ -72,7 +76,11 @@ pub use crate::history::Hash;
 pub use crate::host::Host;
 pub use crate::io::{SimDriver, SimIo};
 pub use crate::network::{CutId, HostId, Link, Network};
+pub use crate::plan::{Action, Fault, NodeId, Operation, Plan, PlanError, Step, Tier};
+pub use crate::run::{Lines, Swarm, Tally};
 pub use crate::simulation::{Options, Simulation, System};
+
+pub use crate::verdict::{Invariant, Outcome, Violation};
 
 /// The README's examples compile.
 #[cfg(doctest)]

@@ -81,6 +81,12 @@ impl Network {
         self.links.values_mut().for_each(change);
     }
 
+    /// Makes all links like this one.
+    pub fn restore(&mut self, link: Link) {
+        self.everywhere = link;
+        self.links.clear();
+    }
+
     /// Changes one direction between two hosts.
     pub fn change(&mut self, from: HostId, to: HostId, change: impl FnOnce(&mut Link)) {
         let everywhere = &self.everywhere;
@@ -118,6 +124,12 @@ impl Network {
     /// Ends a cut. Directions that another cut closes stay closed.
     pub fn mend(&mut self, cut: CutId) {
         self.cuts.remove(&cut);
+    }
+
+    /// Whether a cut has not ended.
+    #[must_use]
+    pub fn is_cut(&self, cut: CutId) -> bool {
+        self.cuts.contains_key(&cut)
     }
 
     /// Ends all cuts.

@@ -4,4 +4,5 @@
 
 mod applications;
 mod determinism;
+mod scenarios;
 mod tripwire;

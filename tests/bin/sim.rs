@@ -1,0 +1,243 @@
+//! The simulator's command line.
+
+#![expect(
+    clippy::print_stdout,
+    reason = "a program whose output people and scripts read"
+)]
+
+use std::fs;
+use std::io;
+use std::ops::Range;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use grinta_tests::{Lines, Outcome, Plan, Swarm, Tier};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::prelude::*;
+
+/// Runs fabrics in virtual time: many seeds, or one again.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    call: Call,
+}
+
+#[derive(Debug, Subcommand)]
+enum Call {
+    /// Runs many seeds. The last line is `seeds N passed N failed N simulated_s S wall_s W`.
+    Swarm(SwarmArguments),
+    /// Runs one seed or plan. The last line is `hash H`.
+    Replay(ReplayArguments),
+    /// Prints the plan of a seed, or tells its history.
+    Show(ShowArguments),
+}
+
+#[derive(Debug, Args)]
+struct SwarmArguments {
+    /// What is simulated: control.
+    #[arg(long)]
+    tier: Tier,
+    /// Which seeds, as `0..1000`.
+    #[arg(long, value_parser = seeds, required_unless_present = "minutes")]
+    seeds: Option<Range<u64>>,
+    /// For how long, instead of which seeds, or at the most.
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// How many run at once.
+    #[arg(long, default_value_t = 2)]
+    jobs: usize,
+}
+
+#[derive(Debug, Args)]
+struct ReplayArguments {
+    #[command(flatten)]
+    source: Source,
+    /// Runs it twice; two histories that differ are a failure, and their first difference is told.
+    #[arg(long)]
+    twice: bool,
+    /// What the nodes log goes to stderr, as in `debug` or `grinta::member=debug`.
+    #[arg(long, value_name = "SPEC")]
+    log: Option<Targets>,
+}
+
+#[derive(Debug, Args)]
+struct ShowArguments {
+    #[command(flatten)]
+    source: Source,
+    /// What to show.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Where to; to stdout unless said.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Format {
+    /// The plan.
+    Plan,
+    /// A line for each event.
+    Text,
+}
+
+/// Which plan.
+#[derive(Debug, Args)]
+struct Source {
+    /// A file with a plan.
+    #[arg(conflicts_with = "seed", required_unless_present = "seed")]
+    plan: Option<PathBuf>,
+    /// The plan of a seed.
+    #[arg(long, requires = "tier")]
+    seed: Option<u64>,
+    /// What is simulated: control.
+    #[arg(long)]
+    tier: Option<Tier>,
+}
+
+fn main() -> ExitCode {
+    let done = match Arguments::parse().call {
+        Call::Swarm(arguments) => Ok(swarm(&arguments)),
+        Call::Replay(arguments) => replay(arguments),
+        Call::Show(arguments) => show(&arguments),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("error: {error}");
+        ExitCode::from(2)
+    })
+}
+
+fn swarm(arguments: &SwarmArguments) -> ExitCode {
+    let swarm = Swarm {
+        tier: arguments.tier,
+        seeds: arguments.seeds.clone().unwrap_or(0..u64::MAX),
+        time: arguments
+            .minutes
+            .map(|minutes| Duration::from_secs_f64(60.0 * minutes)),
+        jobs: arguments.jobs,
+    };
+    let tier = swarm.tier;
+    let tally = swarm.run(|seed, violation| {
+        println!(
+            "seed {seed}: {violation}\n  replay it with: {REPLAY} --seed {seed} --tier {tier}"
+        );
+    });
+    let failed = tally.failed.len();
+    println!(
+        "seeds {} passed {} failed {failed} simulated_s {} wall_s {:.1}",
+        tally.passed + failed as u64,
+        tally.passed,
+        tally.simulated.as_secs(),
+        tally.wall.as_secs_f64(),
+    );
+    exit_code(failed == 0)
+}
+
+fn replay(arguments: ReplayArguments) -> Result<ExitCode, String> {
+    let plan = arguments.source.plan()?;
+    if let Some(targets) = arguments.log {
+        let lines = tracing_subscriber::fmt::layer()
+            .without_time()
+            .with_writer(io::stderr);
+        tracing_subscriber::registry()
+            .with(lines.with_filter(targets))
+            .init();
+    }
+    let lines = if arguments.twice {
+        Lines::Kept
+    } else {
+        Lines::Dropped
+    };
+    let outcome = plan.run(lines);
+    let mut holds = outcome.violation.is_none();
+    if let Some(violation) = &outcome.violation {
+        println!("{violation}");
+    }
+    if arguments.twice {
+        let again = plan.run(lines);
+        holds &= again == outcome;
+        tell_difference(&outcome, &again);
+    }
+    println!("hash {}", outcome.hash);
+    Ok(exit_code(holds))
+}
+
+fn tell_difference(one: &Outcome, other: &Outcome) {
+    if one == other {
+        return;
+    }
+    let differ = |(number, (one, other)): (usize, (&String, &String))| {
+        (one != other).then(|| format!("event {number} was\n  {one}\nand then\n  {other}"))
+    };
+    let first = one
+        .lines
+        .iter()
+        .zip(&other.lines)
+        .enumerate()
+        .find_map(differ);
+    let first =
+        first.unwrap_or_else(|| format!("they had {} and {} events", one.events, other.events));
+    println!("two runs differ: {first}");
+}
+
+fn show(arguments: &ShowArguments) -> Result<ExitCode, String> {
+    let plan = arguments.source.plan()?;
+    let text = match arguments.format {
+        Format::Plan => plan.to_string(),
+        Format::Text => {
+            let outcome = plan.run(Lines::Kept);
+            let violation = outcome.violation.map(|violation| violation.to_string());
+            outcome
+                .lines
+                .into_iter()
+                .chain(violation)
+                .map(|line| line + "\n")
+                .collect()
+        }
+    };
+    match &arguments.out {
+        Some(path) => {
+            fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?
+        }
+        None => print!("{text}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl Source {
+    fn plan(&self) -> Result<Plan, String> {
+        if let Some(seed) = self.seed {
+            let tier = self.tier.unwrap_or(Tier::Control);
+            return Ok(Plan::of_seed(tier, seed));
+        }
+        let path = self
+            .plan
+            .as_deref()
+            .ok_or("say which plan, or which seed")?;
+        let place = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let text = fs::read_to_string(path).map_err(|error| place(&error))?;
+        Plan::parse(&text).map_err(|error| place(&error))
+    }
+}
+
+fn seeds(text: &str) -> Result<Range<u64>, String> {
+    let (start, end) = text.split_once("..").ok_or("say which seeds as 0..1000")?;
+    let parse = |number: &str| {
+        number
+            .parse()
+            .map_err(|_| format!("`{number}` is no number"))
+    };
+    Ok(parse(start)?..parse(end)?)
+}
+
+fn exit_code(holds: bool) -> ExitCode {
+    if holds {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+const REPLAY: &str = "cargo run -p grinta-tests --bin sim -- replay";

@@ -1,0 +1,331 @@
+//! What a plan's steps do to the world, and how each is undone.
+
+use std::time::Duration;
+
+use grinta_proto::EndpointName;
+
+use super::phases::Phase;
+use super::{Event, Node, World, host, index, links, oracle, place};
+use crate::network::{CutId, HostId};
+use crate::plan::{Action, Fault, NodeId, Operation, Step};
+
+/// What ends, and when.
+#[derive(Debug)]
+pub(super) enum Undo {
+    /// The fault of this step.
+    Fault(usize),
+    /// One state of a flapping cut.
+    Flap(usize),
+}
+
+/// A fault that is under way.
+#[derive(Debug)]
+pub(super) struct Active {
+    fault: Fault,
+    /// What it cuts at present.
+    cuts: Vec<CutId>,
+}
+
+impl World<'_> {
+    pub(super) fn take_step(&mut self, number: usize) {
+        let Step { at: _, action } = &self.plan.steps[number];
+        match action {
+            Action::Operate(operation) => self.operate(operation),
+            Action::Disturb { fault, lasts } => {
+                self.record(8, NodeId(0), number as u64, &[], "fault");
+                self.disturb(number, fault);
+                if let Some(lasts) = lasts {
+                    let undo = Event::Undo(Undo::Fault(number));
+                    self.queue.plan(self.now + *lasts, undo);
+                }
+            }
+        }
+    }
+
+    fn operate(&mut self, operation: &Operation) {
+        match operation {
+            Operation::Claim(id, name) => self.claim(*id, name, Standby::No),
+            Operation::StandBy(id, name) => self.claim(*id, name, Standby::Yes),
+            Operation::Release(id, name) => {
+                if self.is_at_work(*id) {
+                    self.oracle.released(*id, name);
+                    self.act(*id, |control, now, _| control.release(now, name));
+                }
+            }
+            Operation::Leave(id) => {
+                if self.is_at_work(*id) {
+                    self.leave(*id);
+                }
+            }
+        }
+    }
+
+    fn claim(&mut self, id: NodeId, name: &EndpointName, standby: Standby) {
+        if !self.is_at_work(id) {
+            return;
+        }
+        self.oracle.claims(id, name);
+        let claimed = self.act(id, |control, now, unix_time| match standby {
+            Standby::No => control.claim(now, unix_time, name.clone()).is_ok(),
+            Standby::Yes => control.claim_standby(now, unix_time, name.clone()).is_ok(),
+        });
+        self.record(
+            6,
+            id,
+            u64::from(claimed == Some(true)),
+            name.as_str().as_bytes(),
+            "claims",
+        );
+    }
+
+    pub(super) fn leave(&mut self, id: NodeId) {
+        self.oracle.leaves(self.now, id);
+        self.act(id, |control, now, _| control.leave(now));
+    }
+
+    /// Whether a program on this node can do anything.
+    fn is_at_work(&self, id: NodeId) -> bool {
+        let node = &self.nodes[index(id)];
+        node.takes_part() && node.frozen.is_none()
+    }
+
+    fn disturb(&mut self, number: usize, fault: &Fault) {
+        self.oracle.fault_begins(fault);
+        let active = Active {
+            fault: fault.clone(),
+            cuts: Vec::new(),
+        };
+        self.active.insert(number, active);
+        match fault {
+            Fault::Crash(id) | Fault::Move(id) | Fault::SetBack(id) => self.crash(*id),
+            Fault::Pause(id) => self.freeze(*id),
+            Fault::ClockAhead(id, by) => self.nodes[index(*id)].unix_epoch += *by,
+            Fault::ClockBehind(id, by) => {
+                let epoch = &mut self.nodes[index(*id)].unix_epoch;
+                *epoch = epoch.saturating_sub(*by);
+            }
+            Fault::Cut(..) | Fault::CutOneWay(..) | Fault::Ring => self.cut(number),
+            Fault::Flap(..) => self.flap(number),
+            Fault::SlowLinks(..)
+            | Fault::Latency(_)
+            | Fault::Jitter(_)
+            | Fault::Loss(_)
+            | Fault::Duplicate(_)
+            | Fault::Reorder(_) => self.weather(),
+        }
+    }
+
+    pub(super) fn undo(&mut self, undo: Undo) {
+        match undo {
+            Undo::Fault(number) => self.end_fault(number),
+            Undo::Flap(number) => self.flap(number),
+        }
+    }
+
+    /// Ends a fault, unless it has ended.
+    pub(super) fn end_fault(&mut self, number: usize) {
+        let Some(active) = self.active.remove(&number) else {
+            return;
+        };
+        self.record(9, NodeId(0), number as u64, &[], "end of fault");
+        for cut in active.cuts {
+            self.network.mend(cut);
+        }
+        match &active.fault {
+            Fault::Crash(id) => self.start(*id),
+            Fault::Move(id) => {
+                self.relocate(*id);
+                self.start(*id);
+            }
+            Fault::SetBack(id) => {
+                let node = &mut self.nodes[index(*id)];
+                node.unix_epoch = node.unix_epoch.saturating_sub(SET_BACK);
+                self.start(*id);
+            }
+            Fault::Pause(id) => self.thaw(*id),
+            Fault::ClockAhead(id, by) => {
+                let epoch = &mut self.nodes[index(*id)].unix_epoch;
+                *epoch = epoch.saturating_sub(*by);
+            }
+            Fault::ClockBehind(id, by) => self.nodes[index(*id)].unix_epoch += *by,
+            Fault::Cut(..) | Fault::CutOneWay(..) | Fault::Ring | Fault::Flap(..) => {}
+            Fault::SlowLinks(..)
+            | Fault::Latency(_)
+            | Fault::Jitter(_)
+            | Fault::Loss(_)
+            | Fault::Duplicate(_)
+            | Fault::Reorder(_) => self.weather(),
+        }
+        self.oracle.fault_ends(self.now, &active.fault);
+    }
+
+    fn crash(&mut self, id: NodeId) {
+        let node = &mut self.nodes[index(id)];
+        if node.control.take().is_none() {
+            return;
+        }
+        node.armed = None;
+        node.frozen = None;
+        let run = node.runs;
+        self.oracle.stopped(id);
+        self.record(10, id, 0, &[], "crashes");
+        self.watch_links(links::Cause::Stopped(id), |end| end == id);
+        let bound = oracle::crash_bound(self.plan.nodes);
+        let since = self.now;
+        let phase = Phase::CrashKnown { id, run, since };
+        self.queue.plan(since + bound, Event::Phase(phase));
+    }
+
+    /// Gives a node that does not run another address.
+    fn relocate(&mut self, id: NodeId) {
+        if self.nodes[index(id)].control.is_some() {
+            return;
+        }
+        self.moves += 1;
+        let address = place(id, self.moves);
+        let before = std::mem::replace(&mut self.nodes[index(id)].address, address);
+        self.places.remove(&before);
+        self.places.insert(address, id);
+    }
+
+    fn freeze(&mut self, id: NodeId) {
+        let now = self.now;
+        let Node {
+            control, frozen, ..
+        } = &mut self.nodes[index(id)];
+        if control.is_some() && frozen.is_none() {
+            *frozen = Some((now, Vec::new()));
+            self.record(11, id, 0, &[], "freezes");
+            self.watch_links(links::Cause::Stopped(id), |end| end == id);
+        }
+    }
+
+    /// Lets a process go on: first what waits in its socket, then its timers.
+    fn thaw(&mut self, id: NodeId) {
+        let Some((_, held)) = self.nodes[index(id)].frozen.take() else {
+            return;
+        };
+        self.record(12, id, 0, &[], "thaws");
+        let (timers, arrived): (Vec<_>, Vec<_>) = held
+            .into_iter()
+            .partition(|event| matches!(event, Event::Timer { .. }));
+        for event in arrived {
+            self.handle(event);
+        }
+        if !timers.is_empty() {
+            self.act(id, |control, now, unix_time| {
+                control.handle_timeout(now, unix_time)
+            });
+        }
+    }
+
+    /// Makes the cuts of an active fault.
+    fn cut(&mut self, number: usize) {
+        let Some(active) = self.active.get_mut(&number) else {
+            return;
+        };
+        let hosts = |ids: &[NodeId]| ids.iter().map(|&id| host(id)).collect::<Vec<_>>();
+        let network = &mut self.network;
+        let cuts = match &active.fault {
+            Fault::Cut(one, other) | Fault::Flap(one, other, _) => {
+                vec![network.cut(&hosts(one), &hosts(other))]
+            }
+            Fault::CutOneWay(from, to) => vec![network.cut_one_way(&hosts(from), &hosts(to))],
+            Fault::Ring => (0..self.plan.nodes)
+                .map(|id| network.cut(&[HostId(id)], &beyond_neighbours(id, self.plan.nodes)))
+                .collect(),
+            Fault::Crash(_)
+            | Fault::Move(_)
+            | Fault::SetBack(_)
+            | Fault::Pause(_)
+            | Fault::ClockAhead(..)
+            | Fault::ClockBehind(..)
+            | Fault::SlowLinks(..)
+            | Fault::Latency(_)
+            | Fault::Jitter(_)
+            | Fault::Loss(_)
+            | Fault::Duplicate(_)
+            | Fault::Reorder(_) => Vec::new(),
+        };
+        active.cuts.clone_from(&cuts);
+        for cut in cuts {
+            self.watch_links(links::Cause::Cut(cut), |_| true);
+        }
+    }
+
+    /// Turns a flapping cut over.
+    fn flap(&mut self, number: usize) {
+        let Some(active) = self.active.get_mut(&number) else {
+            return;
+        };
+        let Fault::Flap(_, _, every) = active.fault else {
+            return;
+        };
+        let cuts = std::mem::take(&mut active.cuts);
+        if cuts.is_empty() {
+            self.cut(number);
+        }
+        for cut in cuts {
+            self.network.mend(cut);
+        }
+        let every = every.max(Duration::from_millis(1));
+        let undo = Event::Undo(Undo::Flap(number));
+        self.queue.plan(self.now + every, undo);
+    }
+
+    /// Makes all links as the active faults have them.
+    fn weather(&mut self) {
+        self.network.restore(self.plan.link.clone());
+        for active in self.active.values() {
+            let network = &mut self.network;
+            match &active.fault {
+                Fault::SlowLinks(one, other, by) => {
+                    for (a, b) in one.iter().flat_map(|a| other.iter().map(move |b| (*a, *b))) {
+                        network.change(host(a), host(b), |link| link.latency += *by);
+                        network.change(host(b), host(a), |link| link.latency += *by);
+                    }
+                }
+                Fault::Latency(by) => network.change_all(|link| link.latency += *by),
+                Fault::Jitter(by) => network.change_all(|link| link.jitter += *by),
+                Fault::Loss(share) => {
+                    network.change_all(|link| link.loss = link.loss.max(*share));
+                }
+                Fault::Duplicate(share) => {
+                    network.change_all(|link| link.duplication = link.duplication.max(*share));
+                }
+                Fault::Reorder(share) => {
+                    network.change_all(|link| link.reordering = link.reordering.max(*share));
+                }
+                Fault::Crash(_)
+                | Fault::Move(_)
+                | Fault::SetBack(_)
+                | Fault::Pause(_)
+                | Fault::ClockAhead(..)
+                | Fault::ClockBehind(..)
+                | Fault::Cut(..)
+                | Fault::CutOneWay(..)
+                | Fault::Flap(..)
+                | Fault::Ring => {}
+            }
+        }
+    }
+}
+
+/// Whether a claim stands by for a name that another serves.
+#[derive(Clone, Copy)]
+enum Standby {
+    No,
+    Yes,
+}
+
+/// Those that a node of a ring does not reach.
+fn beyond_neighbours(id: u32, nodes: u32) -> Vec<HostId> {
+    let is_beyond = |other: &u32| {
+        let distance = other.abs_diff(id);
+        distance.min(nodes - distance) > 1
+    };
+    (0..nodes).filter(is_beyond).map(HostId).collect()
+}
+
+/// How far back the wall clock of a node is set that restarts so.
+const SET_BACK: Duration = Duration::from_secs(3600);

@@ -1,0 +1,127 @@
+//! The phases of a run: boot, chaos, heal, liveness, calm, shutdown.
+
+use std::time::Duration;
+
+use super::oracle;
+use super::{Event, World, index};
+use crate::plan::NodeId;
+use crate::verdict::Invariant;
+
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// The bound has passed within which a crash is known everywhere.
+    CrashKnown {
+        id: NodeId,
+        run: u64,
+        since: Duration,
+    },
+    /// All faults end.
+    Heal,
+    /// The bound has passed within which all views are whole.
+    Whole,
+    /// Nothing happened for a while, and still holds.
+    Shutdown,
+    Over,
+}
+
+impl World<'_> {
+    /// Plans all that the plan says, and the phases after it.
+    pub(super) fn plan_phases(&mut self) {
+        let spread = BOOT_SPREAD / self.plan.nodes;
+        for id in self.plan.node_ids() {
+            let at = spread.min(BOOT_INTERVAL) * id.0;
+            self.queue.plan(at, Event::Start(id));
+        }
+        for (number, step) in self.plan.steps.iter().enumerate() {
+            self.queue.plan(step.at, Event::Step(number));
+        }
+        let heal = self.plan.chaos_end();
+        let whole = heal + oracle::HEAL_BOUND;
+        let shutdown = whole + CALM;
+        self.queue
+            .plan(check_interval(self.plan.nodes), Event::Check);
+        self.queue.plan(heal, Event::Phase(Phase::Heal));
+        self.queue.plan(whole, Event::Phase(Phase::Whole));
+        self.queue.plan(shutdown, Event::Phase(Phase::Shutdown));
+        self.queue
+            .plan(shutdown + SHUTDOWN_BOUND, Event::Phase(Phase::Over));
+    }
+
+    pub(super) fn begin_phase(&mut self, phase: Phase) {
+        match phase {
+            Phase::CrashKnown { id, run, since } => self.check_crash(id, run, since),
+            Phase::Heal => self.heal(),
+            Phase::Whole => self.check_whole(),
+            Phase::Shutdown => {
+                self.check_whole();
+                self.is_shutting_down = true;
+                for id in self.plan.node_ids() {
+                    self.leave(id);
+                }
+            }
+            Phase::Over => self.check_over(),
+        }
+    }
+
+    /// Ends all faults: the network is as it was at first, and everybody runs.
+    fn heal(&mut self) {
+        self.record(13, NodeId(0), 0, &[], "heal");
+        let active: Vec<_> = self.active.keys().copied().collect();
+        for number in active {
+            self.end_fault(number);
+        }
+        for id in self.plan.node_ids() {
+            if self.nodes[index(id)].control.is_none() {
+                self.start(id);
+            } else if self.oracle.has_left(id) {
+                self.nodes[index(id)].has_left = false;
+                self.oracle.started_again(id);
+                let seeds = self.seeds_of(id);
+                self.act(id, |control, now, _| control.join(now, &seeds));
+            }
+        }
+    }
+
+    pub(super) fn check(&mut self) {
+        if self.is_shutting_down {
+            return;
+        }
+        self.check_now();
+        let again = self.now + check_interval(self.plan.nodes);
+        self.queue.plan(again, Event::Check);
+    }
+
+    fn check_over(&mut self) {
+        for node in &self.nodes {
+            let control = node.control.as_ref();
+            if let Some(deadline) = control.and_then(|control| control.poll_timeout()) {
+                let after = deadline.saturating_duration_since(self.instant());
+                let what = format!("{} has left and has a timer in {after:?}", node.name);
+                self.fail(Invariant::R3, what);
+                break;
+            }
+        }
+        self.is_over = true;
+    }
+}
+
+/// How often the oracle looks at everything. Looking is dear in a large fabric.
+const fn check_interval(nodes: u32) -> Duration {
+    if nodes <= 50 {
+        Duration::from_secs(1)
+    } else {
+        Duration::from_secs(10)
+    }
+}
+
+/// Between the starts of two nodes.
+const BOOT_INTERVAL: Duration = Duration::from_millis(100);
+
+/// Within what all have started, however many.
+const BOOT_SPREAD: Duration = Duration::from_secs(5);
+
+/// How long nothing happens before the shutdown.
+const CALM: Duration = Duration::from_secs(15);
+
+/// Within what everybody is gone: two probe intervals, and some.
+const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);

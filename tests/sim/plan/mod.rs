@@ -1,0 +1,175 @@
+//! Plans: what is going to happen to a fabric, as data.
+//!
+//! A [`Plan`] has nodes, links, timed operations and timed faults. A seed expands to one through
+//! [`Plan::of_seed`]; people write others by hand. Both have the same text form ([`Plan::parse`] and
+//! `Display`), so that what a seed found can be kept, cut down and read.
+//!
+//! # The text form
+//!
+//! ```text
+//! # Two halves claim the same name.
+//! tier control
+//! seed 1
+//! nodes 4
+//! link latency 1ms
+//! link loss 0.5%
+//! chaos 60s
+//! at 10s cut n0,n1 from n2,n3 for 20s
+//! at 15s claim n1 printer
+//! at 15s claim n3 printer
+//! ```
+//!
+//! The tier, the seed and what the links are like may be left out. A fault without `for` lasts until
+//! the chaos is over. Then all faults end: links are as they were at first, crashed nodes are back.
+
+mod profile;
+mod text;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use grinta_proto::EndpointName;
+
+pub use self::text::PlanError;
+use crate::network::Link;
+
+/// What is going to happen to a fabric.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// What is simulated.
+    pub tier: Tier,
+    /// All randomness that is left: of nodes, tasks and datagrams.
+    pub seed: u64,
+    /// How many nodes there are. They start one after the other and join through the first.
+    pub nodes: u32,
+    /// What every link is like when nothing is wrong.
+    pub link: Link,
+    /// When all faults end.
+    pub chaos: Duration,
+    /// What happens until then.
+    pub steps: Vec<Step>,
+}
+
+/// How much of a node is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// Membership and names alone, over messages.
+    Control,
+}
+
+/// A node of a plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NodeId(pub u32);
+
+/// Something that happens at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// When, since the start.
+    pub at: Duration,
+    /// What.
+    pub action: Action,
+}
+
+/// Something that happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// A program does something.
+    Operate(Operation),
+    /// Something goes wrong.
+    Disturb {
+        /// What.
+        fault: Fault,
+        /// For how long; `None` until the chaos is over.
+        lasts: Option<Duration>,
+    },
+}
+
+/// What a program does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Claims a name that nobody serves.
+    Claim(NodeId, EndpointName),
+    /// Claims a name, to stand by for it if another serves it.
+    StandBy(NodeId, EndpointName),
+    /// Gives a name up.
+    Release(NodeId, EndpointName),
+    /// Leaves on purpose, and joins again when the chaos is over.
+    Leave(NodeId),
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// A process ends without a word, and is started again at the end.
+    Crash(NodeId),
+    /// The same, but it comes back at another address.
+    Move(NodeId),
+    /// The same, but it comes back with its wall clock an hour behind.
+    SetBack(NodeId),
+    /// A process is frozen; what arrives waits.
+    Pause(NodeId),
+    /// A wall clock is ahead.
+    ClockAhead(NodeId, Duration),
+    /// A wall clock is behind.
+    ClockBehind(NodeId, Duration),
+    /// Nothing passes between two groups.
+    Cut(Vec<NodeId>, Vec<NodeId>),
+    /// Nothing passes from one group to another; what goes the other way does.
+    CutOneWay(Vec<NodeId>, Vec<NodeId>),
+    /// A cut that comes and goes, so long each time.
+    Flap(Vec<NodeId>, Vec<NodeId>, Duration),
+    /// Every node reaches its two neighbours in a ring only.
+    Ring,
+    /// Links between two groups take longer.
+    SlowLinks(Vec<NodeId>, Vec<NodeId>, Duration),
+    /// All links take longer.
+    Latency(Duration),
+    /// All links jitter more.
+    Jitter(Duration),
+    /// All links lose so many of a million.
+    Loss(u32),
+    /// All links duplicate so many of a million.
+    Duplicate(u32),
+    /// All links hold back so many of a million.
+    Reorder(u32),
+}
+
+impl Plan {
+    /// When the last step takes place, or the chaos is over.
+    #[must_use]
+    pub fn chaos_end(&self) -> Duration {
+        let last = self.steps.iter().map(|step| step.at).max();
+        self.chaos.max(last.unwrap_or_default())
+    }
+
+    /// All nodes.
+    pub fn node_ids(&self) -> impl Iterator<Item = NodeId> + use<> {
+        (0..self.nodes).map(NodeId)
+    }
+}
+
+impl fmt::Display for NodeId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "n{}", self.0)
+    }
+}
+
+impl fmt::Display for Tier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Control => "control",
+        })
+    }
+}
+
+impl FromStr for Tier {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "control" => Ok(Self::Control),
+            _ => Err(format!("{text} is no tier: say control")),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! Running plans: one on a thread of its own, or many on several.
+
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::control;
+use crate::draw::{Draws, Purpose};
+use crate::history::Hash;
+use crate::plan::{Plan, Tier};
+use crate::verdict::{Invariant, Outcome, Violation};
+
+/// Whether a run keeps its history as text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lines {
+    /// A line for each event.
+    Kept,
+    /// The hash alone.
+    Dropped,
+}
+
+/// Many seeds to run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Swarm {
+    /// What is simulated.
+    pub tier: Tier,
+    /// Which seeds.
+    pub seeds: Range<u64>,
+    /// Begin no seed after so much real time; `None` for all of them.
+    pub time: Option<Duration>,
+    /// How many run at once.
+    pub jobs: usize,
+}
+
+/// What became of many seeds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// How many seeds held.
+    pub passed: u64,
+    /// The seeds that broke something, in their order, and what.
+    pub failed: Vec<(u64, Violation)>,
+    /// How much time passed in all simulations together.
+    pub simulated: Duration,
+    /// How much real time passed.
+    pub wall: Duration,
+}
+
+impl Plan {
+    /// Runs the plan on a fresh thread, on which nothing may ask the system for time or randomness,
+    /// to its end or to the first invariant that breaks.
+    ///
+    /// # Panics
+    /// If the system has no thread to give.
+    #[must_use]
+    pub fn run(&self, lines: Lines) -> Outcome {
+        thread::scope(|scope| {
+            let run = thread::Builder::new().spawn_scoped(scope, || self.run_here(lines));
+            let joined = run.expect("the system has a thread").join();
+            joined.expect("panics of the run are caught")
+        })
+    }
+
+    fn run_here(&self, lines: Lines) -> Outcome {
+        let keys = |n| {
+            Draws::new(self.seed)
+                .draw(Purpose::HashKeys, 0, 0, n)
+                .word()
+        };
+        grinta_tripwire::seed_hash_maps([keys(0), keys(1)]);
+        let run = match self.tier {
+            Tier::Control => control::run,
+        };
+        // A run that panics leaves nothing behind that anybody looks at.
+        let run = catch_unwind(AssertUnwindSafe(|| run(self, lines)));
+        run.unwrap_or_else(|panic| {
+            let words = panic.downcast_ref::<String>().map(String::as_str);
+            let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
+            Outcome {
+                hash: Hash::new(),
+                events: 0,
+                simulated: Duration::ZERO,
+                violation: Some(Violation {
+                    invariant: Invariant::P1,
+                    at: Duration::ZERO,
+                    what: words.unwrap_or("a panic without words").to_owned(),
+                }),
+                lines: Vec::new(),
+            }
+        })
+    }
+}
+
+impl Swarm {
+    /// Runs all seeds; `report` hears of each that fails as it does. A failure is run once more
+    /// before it is believed.
+    pub fn run(&self, report: impl Fn(u64, &Violation) + Sync) -> Tally {
+        let begun = Instant::now();
+        let next = AtomicU64::new(self.seeds.start);
+        let tally = Mutex::new(Tally::default());
+        let work = || {
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                let is_late = self.time.is_some_and(|time| begun.elapsed() >= time);
+                if seed >= self.seeds.end || is_late {
+                    break;
+                }
+                let outcome = self.run_one(seed);
+                let mut tally = tally.lock().expect("no holder panics");
+                tally.simulated += outcome.simulated;
+                match outcome.violation {
+                    None => tally.passed += 1,
+                    Some(violation) => {
+                        report(seed, &violation);
+                        tally.failed.push((seed, violation));
+                    }
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 0..self.jobs.max(1) {
+                scope.spawn(work);
+            }
+        });
+        let mut tally = tally.into_inner().expect("no holder panics");
+        tally.failed.sort_by_key(|(seed, _)| *seed);
+        tally.wall = begun.elapsed();
+        tally
+    }
+
+    /// A tenth of the seeds runs twice, and every failure does: the two must not differ.
+    fn run_one(&self, seed: u64) -> Outcome {
+        let plan = Plan::of_seed(self.tier, seed);
+        let mut outcome = plan.run(Lines::Dropped);
+        if outcome.violation.is_none() && !seed.is_multiple_of(10) {
+            return outcome;
+        }
+        let again = plan.run(Lines::Dropped);
+        if again != outcome {
+            let what = format!("two runs differ: {} and {}", outcome.hash, again.hash);
+            outcome.violation = Some(Violation {
+                invariant: Invariant::P2,
+                at: outcome.simulated,
+                what,
+            });
+        }
+        outcome
+    }
+}

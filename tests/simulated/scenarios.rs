@@ -1,0 +1,96 @@
+//! Stories that people wrote, one plan each in `tests/scenarios/`, and the first of all seeds.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use grinta_tests::{Invariant, Lines, Plan, Swarm, Tier};
+
+macro_rules! scenarios {
+    ($($scenario:ident,)+) => {
+        $(
+            #[test]
+            fn $scenario() {
+                tell(stringify!($scenario));
+            }
+        )+
+
+        /// Each file has its test.
+        #[test]
+        fn every_plan_is_told() {
+            let told = BTreeSet::from([$(concat!(stringify!($scenario), ".plan").to_owned()),+]);
+            let entries = fs::read_dir(directory()).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            assert_eq!(names.collect::<BTreeSet<_>>(), told);
+        }
+    };
+}
+
+scenarios! {
+    clock_gone_back,
+    crash_during_a_partition,
+    duplicates_and_latecomers,
+    five_percent_loss,
+    flapping,
+    frozen_nodes,
+    half_partition,
+    isolated_node,
+    join_storm,
+    leave_and_return,
+    moved_nodes,
+    name_conflict_across_a_cut,
+    not_transitive,
+    one_way_cut,
+    power_cut,
+    release_behind_a_cut,
+    ring,
+    rolling_restart,
+    slow_links,
+    standby_takes_over,
+}
+
+#[test]
+fn the_first_seeds_hold() {
+    let swarm = Swarm {
+        tier: Tier::Control,
+        seeds: 0..60,
+        time: None,
+        jobs: 2,
+    };
+    let tally = swarm.run(|seed, violation| println!("seed {seed}: {violation}"));
+    assert_eq!(tally.failed, []);
+    assert_eq!(tally.passed, 60);
+}
+
+#[test]
+fn two_runs_of_a_plan_are_the_same_line_by_line() {
+    let plan = Plan::of_seed(Tier::Control, 7);
+    let outcome = plan.run(Lines::Kept);
+    assert_eq!(outcome, plan.run(Lines::Kept));
+    assert_eq!(outcome.lines.len() as u64, outcome.events);
+    let other = Plan::of_seed(Tier::Control, 8).run(Lines::Dropped);
+    assert_ne!(outcome.hash, other.hash);
+}
+
+/// A node that is cut off for good breaks what must hold after a heal: the oracle sees it.
+#[test]
+fn what_does_not_hold_is_found() {
+    let mut plan = Plan::parse("nodes 3\nchaos 30s\nat 10s cut n0 from n1,n2").unwrap();
+    let healed = plan.run(Lines::Dropped);
+    assert_eq!(healed.violation, None);
+    plan.link.loss = 1_000_000;
+    let violation = plan.run(Lines::Dropped).violation.unwrap();
+    assert_eq!(violation.invariant, Invariant::M4, "{violation}");
+}
+
+fn tell(scenario: &str) {
+    let text = fs::read_to_string(directory().join(format!("{scenario}.plan"))).unwrap();
+    let plan = Plan::parse(&text).unwrap();
+    if let Some(violation) = plan.run(Lines::Dropped).violation {
+        panic!("{violation}\nreplay it with: sim replay tests/scenarios/{scenario}.plan");
+    }
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+}
