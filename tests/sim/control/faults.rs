@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use grinta_proto::EndpointName;
+use grinta_proto::{ClaimMode, EndpointName};
 
 use super::phases::Phase;
 use super::{Event, Node, World, host, index, links, oracle, place};
@@ -44,8 +44,8 @@ impl World<'_> {
 
     fn operate(&mut self, operation: &Operation) {
         match operation {
-            Operation::Claim(id, name) => self.claim(*id, name, Standby::No),
-            Operation::StandBy(id, name) => self.claim(*id, name, Standby::Yes),
+            Operation::Claim(id, name) => self.claim(*id, name, ClaimMode::Exclusive),
+            Operation::StandBy(id, name) => self.claim(*id, name, ClaimMode::Standby),
             Operation::Release(id, name) => {
                 if self.is_at_work(*id) {
                     self.oracle.released(*id, name);
@@ -60,14 +60,14 @@ impl World<'_> {
         }
     }
 
-    fn claim(&mut self, id: NodeId, name: &EndpointName, standby: Standby) {
+    fn claim(&mut self, id: NodeId, name: &EndpointName, mode: ClaimMode) {
         if !self.is_at_work(id) {
             return;
         }
         self.oracle.claims(id, name);
-        let claimed = self.act(id, |control, now, unix_time| match standby {
-            Standby::No => control.claim(now, unix_time, name.clone()).is_ok(),
-            Standby::Yes => control.claim_standby(now, unix_time, name.clone()).is_ok(),
+        let claimed = self.act(id, |control, now, unix_time| {
+            let claimed = control.claim(now, unix_time, name.clone(), mode);
+            claimed.is_ok()
         });
         self.record(
             6,
@@ -309,13 +309,6 @@ impl World<'_> {
             }
         }
     }
-}
-
-/// Whether a claim stands by for a name that another serves.
-#[derive(Clone, Copy)]
-enum Standby {
-    No,
-    Yes,
 }
 
 /// Those that a node of a ring does not reach.
