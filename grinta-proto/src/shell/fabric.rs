@@ -184,9 +184,10 @@ impl Fabric {
     /// said that they know, or two probe intervals have passed. They list this node as left, not
     /// as down, and its names are not served meanwhile.
     ///
-    /// Flows that are open live on until they end. Other nodes are refused new ones, dials to them
-    /// fail with [`DialCause::Left`](crate::DialCause::Left); endpoints stay open, and can be dialled within this process. A
-    /// [`join`](Self::join) brings the node back, with its endpoints.
+    /// Flows that are open live on until they end. Other nodes are refused new ones, and dials to
+    /// them fail with [`DialCause::Left`](crate::DialCause::Left); endpoints stay open, and can be
+    /// dialled within this process. A [`join`](Self::join) brings the node back, with its
+    /// endpoints.
     ///
     /// # Cancel safety
     /// When the future is dropped the leave goes on.
