@@ -80,6 +80,7 @@ mod flows;
 mod guards;
 mod joining;
 mod lifecycle;
+mod membership;
 mod messages;
 mod names;
 mod test_io;
