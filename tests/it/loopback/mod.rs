@@ -111,6 +111,7 @@ mod guards;
 mod handles;
 mod joining;
 mod lifecycle;
+mod membership;
 mod messages;
 mod names;
 mod restarts;
