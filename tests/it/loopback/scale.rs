@@ -69,7 +69,7 @@ async fn a_million_messages(world: &World) {
 }
 
 async fn a_gigabyte(world: &World) {
-    let count = size(64, 16 * 1024);
+    let count = size(512, 16 * 1024);
     let sides = world.sides().await;
     let (mut sender, mut receiver) = sides.uni::<Bytes, _>(Raw).await;
     let begun = Instant::now();
