@@ -120,11 +120,12 @@ pub use codec::{
 pub use config::{Config, ConfigError, Labels, Limits, Neighbour};
 pub use name::{EndpointName, FabricName, InvalidName, NAME_LEN_MAX, NodeName, Session};
 pub use node::control::{
-    ClaimError, ClaimMode, QueryError, QueryReport, Resolution,
+    ClaimError, ClaimMode, Confirmation, ListedName, NamePage, QueryError, QueryReport, Resolution,
 };
 pub use node::{
     Attempt, ConnectError, Counters, DialCause, DialError, DialStage, EndpointRefusal, FlowLoss,
-    JoinError, JoinReport, Member, MemberEvent, MemberState, NodeError, Transmit,
+    JoinError, JoinReport, Member, MemberEvent, MemberState, NameEvent, NodeError, Standing,
+    Transmit,
 };
 pub use share::{InvalidShare, Share};
 pub use shell::dial::{BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
@@ -134,6 +135,7 @@ pub use shell::fabric::{Builder, Elapsed, Fabric, StartError};
 pub use shell::flow::{Flow, Path, ReceiveError, Receiver, SendCause, SendError, Sender};
 pub use shell::io::{Capabilities, Io, RecvMeta};
 pub use shell::members::{MemberWatch, WatchError};
+pub use shell::names::{NameScan, NameUpdate, NameWatch};
 pub use shell::query::Query;
 pub use tls::{
     Credentials, CredentialsError, Der, MalformedCertificate, Origin, Part, Pem, PemFiles,

@@ -12,6 +12,7 @@ pub(crate) mod flow;
 pub(crate) mod io;
 mod local;
 pub(crate) mod members;
+pub(crate) mod names;
 pub(crate) mod query;
 mod shared;
 mod waiters;

@@ -80,8 +80,10 @@ mod flows;
 mod guards;
 mod joining;
 mod lifecycle;
+mod listing;
 mod messages;
 mod names;
+mod standing;
 mod test_io;
 
 /// What a story runs on.

@@ -8,6 +8,7 @@
 mod flows;
 mod hostile;
 mod joining;
+mod names;
 mod quiet;
 mod random;
 mod shutdown;
