@@ -121,13 +121,15 @@ pub use codec::{
 };
 pub use config::{Config, ConfigError, Labels, Limits, Neighbour};
 pub use name::{EndpointName, FabricName, InvalidName, NAME_LEN_MAX, NodeName, Session};
-pub use node::control::{ClaimError, ClaimMode, QueryError, QueryReport, Resolution};
+pub use node::control::{
+    ClaimError, ClaimMode, Confirmation, ListedName, NamePage, QueryError, QueryReport, Resolution,
+};
 pub use node::{
     Attempt, ConflictSnapshot, ConnectError, ConnectionSnapshot, ConnectionStage, Counters,
     DialCause, DialError, DialSnapshot, DialStage, EndpointRefusal, EndpointSnapshot,
     EndpointStanding, FlowLoss, FlowSnapshot, FlowStage, HealthSnapshot, IdentityConflict,
-    JoinError, JoinReport, Level, Member, MemberEvent, MemberSnapshot, MemberState, NamesSnapshot,
-    NodeError, OpenedBy, Presence, Snapshot, Transmit, UsageSnapshot,
+    JoinError, JoinReport, Level, Member, MemberEvent, MemberSnapshot, MemberState, NameEvent,
+    NamesSnapshot, NodeError, OpenedBy, Presence, Snapshot, Standing, Transmit, UsageSnapshot,
 };
 pub use share::{InvalidShare, Share};
 pub use shell::call::{Call, CallError, Caller, Calls, Request, Responder};
@@ -141,6 +143,7 @@ pub use shell::flow::{
 };
 pub use shell::io::{Capabilities, Io, RecvMeta};
 pub use shell::members::{MemberWatch, WatchError};
+pub use shell::names::{NameScan, NameUpdate, NameWatch};
 pub use shell::query::Query;
 pub use tls::{
     Credentials, CredentialsError, Der, MalformedCertificate, Origin, Part, Pem, PemFiles,

@@ -9,8 +9,8 @@ use rand::RngExt;
 
 use crate::name::NodeName;
 use crate::node::control::{Channel, ControlEvent, ControlOutput, Identity};
-use crate::node::endpoint::{Origin, Standing};
-use crate::node::event::{ConnectError, Event, FlowLoss, MemberState};
+use crate::node::endpoint::Origin;
+use crate::node::event::{ConnectError, Event, FlowLoss, MemberState, NameEvent};
 use crate::node::flow::FlowId;
 use crate::node::peer::{PeerEvent, PeerKey, Target};
 use crate::node::{Node, Phase, Timer, refusal, surroundings};
@@ -425,33 +425,26 @@ impl Node {
             ControlEvent::Member(event) => self.handle_member(now, event),
             ControlEvent::Synced => self.handle_synced(now),
             ControlEvent::Left => self.note_left(now),
-            ControlEvent::NameLost { name, winner } => {
-                if let Some(endpoint) = self.endpoints.id_of(&name) {
-                    let lost = Standing::Lost {
-                        winner: winner.clone(),
-                    };
-                    self.endpoints.set_standing(endpoint, lost);
-                    self.events.push_back(Event::NameLost { endpoint, winner });
+            ControlEvent::NameLost { name, winner } => self.handle_name_lost(&name, winner),
+            ControlEvent::NamePromoted { name } => self.handle_name_promoted(&name),
+            ControlEvent::NameRenewed { name } => self.handle_name(now, &name),
+            ControlEvent::Name(event) => {
+                match &event {
+                    NameEvent::Appeared { name, .. } => self.handle_name(now, name),
+                    NameEvent::Moved { name, owner, .. } => {
+                        self.handle_name_moved(name, owner);
+                        self.handle_name(now, name);
+                    }
+                    NameEvent::Gone { .. } => {}
                 }
-            }
-            ControlEvent::NameAppeared { name, .. }
-            | ControlEvent::NameMoved { name, .. }
-            | ControlEvent::NameRenewed { name } => {
-                self.handle_name(now, &name);
-            }
-            ControlEvent::NameGone { .. } => {}
-            ControlEvent::IdentityConflict { other } => {
-                self.note_conflict(now, other.map(|other| other.address));
+                self.events.push_back(Event::Name(event));
             }
             ControlEvent::Queried { query, result } => {
                 self.events.push_back(Event::Queried { query, result });
             }
-            ControlEvent::Confirmed { .. } => {}
-            ControlEvent::NamePromoted { name } => {
-                if let Some(endpoint) = self.endpoints.id_of(&name) {
-                    self.endpoints.set_standing(endpoint, Standing::Open);
-                    self.events.push_back(Event::NameRegained { endpoint });
-                }
+            ControlEvent::Confirmed { name, result } => self.handle_confirmed(&name, result),
+            ControlEvent::IdentityConflict { other } => {
+                self.note_conflict(now, other.map(|other| other.address));
             }
         }
     }

@@ -5,11 +5,16 @@ use std::future::{IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::codec::Codec;
 use crate::config::Labels;
 use crate::name::{EndpointName, InvalidName, NodeName};
-use crate::node::{self as core, EndpointId, EndpointRefusal, IncomingId, Origin};
+use crate::node::control::Confirmation;
+use crate::node::{
+    self as core, Claiming, EndpointId, EndpointRefusal, IncomingId, Origin, Standing,
+};
+use crate::share::{InvalidShare, Share};
 use crate::shell::call::{Ask, Calls, Enveloping, Reply};
 use crate::shell::ends::{Codecs, Encodings, Ends, MessageLimits};
 use crate::shell::flow::{Flow, Path, Receiver, Sender};
@@ -34,6 +39,8 @@ pub struct OpenEndpoint {
     name: Result<EndpointName, InvalidName>,
     accept_queue_max: Option<usize>,
     admission: Option<Admission>,
+    claiming: Result<Claiming, InvalidShare>,
+    confirm_timeout: Duration,
 }
 
 /// Says of a flow whether it may come in, or why not.
@@ -57,6 +64,9 @@ pub enum EndpointError {
     /// The name is no name.
     #[error(transparent)]
     InvalidName(#[from] InvalidName),
+    /// The share of members that are to confirm the claim is none.
+    #[error(transparent)]
+    InvalidShare(#[from] InvalidShare),
     /// The node refused it.
     #[error("cannot open {name}: {refusal}")]
     Refused {
@@ -112,7 +122,37 @@ impl OpenEndpoint {
             name: EndpointName::new(name),
             accept_queue_max: None,
             admission: None,
+            claiming: Ok(Claiming::Exclusive),
+            confirm_timeout: CONFIRM_TIMEOUT,
         }
+    }
+
+    /// Stands by while another node serves the name: the endpoint opens at once, takes no flows, and
+    /// takes over by itself when that node gives the name up or is down. Takes the place of
+    /// [`confirmed`](Self::confirmed), as that does of this.
+    pub fn standby(mut self) -> Self {
+        self.claiming = Ok(Claiming::Standby);
+        self
+    }
+
+    /// Opens once a share, from 0 to 1, of the other members that are alive or suspect has said that
+    /// it sees this node as the owner of the name; flows wait until then. A member that knows an
+    /// older claim refuses ours. If time runs out the name is given up again.
+    pub fn confirmed(mut self, share: f64) -> Self {
+        self.claiming = Share::new(share).map(|share| {
+            let timeout = self.confirm_timeout;
+            Claiming::Confirmed(Confirmation { share, timeout })
+        });
+        self
+    }
+
+    /// How long members have to confirm the claim. Default 5 s.
+    pub fn confirm_timeout(mut self, timeout: Duration) -> Self {
+        self.confirm_timeout = timeout;
+        if let Ok(Claiming::Confirmed(confirmation)) = &mut self.claiming {
+            confirmation.timeout = timeout;
+        }
+        self
     }
 
     /// How many flows may wait to be accepted; further ones are refused as busy. At least 1; the
@@ -137,6 +177,7 @@ impl OpenEndpoint {
 
     async fn open(self) -> Result<Endpoint, EndpointError> {
         let name = self.name?;
+        let claiming = self.claiming?;
         let refused = |refusal| EndpointError::Refused {
             name: name.clone(),
             refusal,
@@ -149,7 +190,7 @@ impl OpenEndpoint {
             let queue_max = self.accept_queue_max.unwrap_or(limit);
             let id = state
                 .node
-                .open_endpoint(&name, queue_max)
+                .open_endpoint(&name, queue_max, claiming)
                 .map_err(refused)?;
             state.endpoints.insert(id, EndpointSlot::default());
             Ok(id)
@@ -183,7 +224,42 @@ impl Endpoint {
         &self.name
     }
 
-    /// Takes the flow that has waited longest.
+    /// Whether the endpoint owns its name or stands by for another node's.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.shared.with(|state| self.standing_in(state))
+    }
+
+    /// Waits until the standing is another than `known`, and tells which; `None` if the fabric is
+    /// closed.
+    ///
+    /// # Cancel safety
+    /// Safe: ask again with the standing that is known.
+    pub async fn standing_changed(&self, known: &Standing) -> Option<Standing> {
+        poll_fn(|cx| {
+            self.shared.with(|state| {
+                let standing = self.standing_in(state);
+                if standing != *known {
+                    return Poll::Ready(Some(standing));
+                }
+                match state.endpoints.get_mut(&self.id) {
+                    Some(slot) if !state.is_closed => {
+                        slot.waiters.register(cx);
+                        Poll::Pending
+                    }
+                    Some(_) | None => Poll::Ready(None),
+                }
+            })
+        })
+        .await
+    }
+
+    fn standing_in(&self, state: &State) -> Standing {
+        let standing = state.node.standing(self.id);
+        standing.expect("an endpoint is open").clone()
+    }
+
+    /// Takes the flow that has waited longest. At an endpoint that stands by it waits.
     ///
     /// # Errors
     /// [`AcceptError::NameLost`] once when another node has come to own the name,
@@ -486,3 +562,6 @@ fn poll_opened(
     slot.waiters.register(cx);
     Poll::Pending
 }
+
+/// Members confirm within a round trip; one that is down is found out within this time.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);

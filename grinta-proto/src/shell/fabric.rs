@@ -22,6 +22,7 @@ use crate::shell::driver::Driver;
 use crate::shell::endpoint::OpenEndpoint;
 use crate::shell::io::Io;
 use crate::shell::members::MemberWatch;
+use crate::shell::names::{NameScan, NameWatch};
 use crate::shell::query::Query;
 use crate::shell::shared::{Shared, State};
 use crate::shell::sleep::Sleep;
@@ -276,6 +277,17 @@ impl Fabric {
     pub fn resolve(&self, name: impl AsRef<str>) -> Result<Resolution, InvalidName> {
         let name = EndpointName::new(name)?;
         Ok(self.shared().with(|state| state.node.resolve(&name)))
+    }
+
+    /// The names that begin with `prefix`, in pages, as far as this node knows them.
+    pub fn names(&self, prefix: impl AsRef<str>) -> NameScan {
+        NameScan::new(Arc::clone(self.shared()), prefix.as_ref())
+    }
+
+    /// Watches the names that begin with `prefix`: first those that are there, then every change.
+    #[must_use]
+    pub fn watch_names(&self, prefix: impl AsRef<str>) -> NameWatch {
+        NameWatch::new(Arc::clone(self.shared()), prefix.as_ref())
     }
 
     /// What the node has counted since its start.

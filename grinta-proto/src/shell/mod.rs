@@ -13,6 +13,7 @@ pub(crate) mod flow;
 pub(crate) mod io;
 mod local;
 pub(crate) mod members;
+pub(crate) mod names;
 pub(crate) mod query;
 mod shared;
 mod sleep;

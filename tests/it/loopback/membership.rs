@@ -113,7 +113,7 @@ async fn a_snapshot_shows_what_there_is(world: &World) {
         let is_other = member.name != snapshot.node;
         assert_eq!(member.round_trip_time.is_some(), is_other);
     }
-    assert_eq!(snapshot.endpoints[0].standing, EndpointStanding::Open);
+    assert_eq!(snapshot.endpoints[0].standing, EndpointStanding::Owner);
     assert_eq!(snapshot.connections.len(), 1);
     assert_eq!(snapshot.flows.len(), 1);
     let listed: Vec<Member> = sides.server.members();

@@ -111,11 +111,13 @@ mod guards;
 mod handles;
 mod joining;
 mod lifecycle;
+mod listing;
 mod membership;
 mod messages;
 mod names;
 mod restarts;
 mod scale;
+mod standing;
 mod test_io;
 
 /// What a story runs on.

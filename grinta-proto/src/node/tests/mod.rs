@@ -10,6 +10,7 @@ mod flows;
 mod hostile;
 mod joining;
 mod members;
+mod names;
 mod outages;
 mod quiet;
 mod random;
