@@ -1,7 +1,8 @@
 //! What a node is told at its start, and every limit that keeps it bounded.
 //!
 //! Each field says its unit, its default and the reason for the default. [`Config::new`] is the
-//! local-network preset; [`Config::wan`] and [`Config::test`] change the timings only.
+//! local-network preset; [`Config::wan`], [`Config::fast`] and [`Config::test`] change the timings
+//! only.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -94,6 +95,10 @@ pub struct MembershipConfig {
     /// How long a member that is down is remembered. Default 48 h: within it, no late message
     /// brings back what it had claimed.
     pub down_retention: Duration,
+    /// How long the names of a member that is down are kept, so that they need not be told again
+    /// when it comes back. Default 1 h: a cut cable moves no names when it is mended, and what is
+    /// gone for longer takes no memory.
+    pub names_retention: Duration,
 }
 
 /// Bounds on what a node holds and takes.
@@ -184,6 +189,20 @@ impl Config {
         self
     }
 
+    /// The same node with timings for local networks in which a failure must be known within
+    /// seconds: among 100 nodes a crash is known everywhere in two to three, for five times the
+    /// traffic of failure detection (about a kilobyte each second for each node).
+    #[must_use]
+    pub fn fast(mut self) -> Self {
+        self.membership.probe_interval = Duration::from_millis(200);
+        self.membership.probe_timeout = Duration::from_millis(100);
+        self.membership.gossip_interval = Duration::from_millis(50);
+        self.membership.push_pull_interval = Duration::from_secs(2);
+        self.connection.idle_timeout = Duration::from_secs(5);
+        self.connection.keep_alive_interval = Duration::from_millis(1200);
+        self
+    }
+
     /// The same node with timings for tests on one machine: a failure is seen within seconds.
     #[must_use]
     pub fn test(mut self) -> Self {
@@ -250,6 +269,7 @@ impl MembershipConfig {
             ("gossip_interval", self.gossip_interval, DAY),
             ("push_pull_interval", self.push_pull_interval, DAY),
             ("down_retention", self.down_retention, DAY * 3660),
+            ("names_retention", self.names_retention, DAY * 3660),
         ])?;
         let multiplier = self.suspicion_multiplier as usize;
         check_counts([
@@ -335,6 +355,7 @@ impl Default for MembershipConfig {
             gossip_fanout: 3,
             push_pull_interval: Duration::from_secs(5),
             down_retention: Duration::from_secs(48 * 3600),
+            names_retention: Duration::from_secs(3600),
         }
     }
 }
@@ -419,6 +440,7 @@ mod tests {
     fn every_preset_works() {
         assert_eq!(config().check(), Ok(()));
         assert_eq!(config().wan().check(), Ok(()));
+        assert_eq!(config().fast().check(), Ok(()));
         assert_eq!(config().test().check(), Ok(()));
     }
 

@@ -235,6 +235,7 @@ impl Node {
             self.control.handle_up(now, identity(&hello));
         }
         if let Some(Target::Address(address)) = target {
+            self.control.handle_reached(address, &name);
             self.note_reached(now, address, &name);
         }
         self.send_held(&name);

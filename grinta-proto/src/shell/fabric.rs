@@ -442,6 +442,11 @@ impl Builder {
         self.configure(|config| *config = config.clone().wan())
     }
 
+    /// Timings for local networks in which a failure must be known within seconds.
+    pub fn fast(self) -> Self {
+        self.configure(|config| *config = config.clone().fast())
+    }
+
     /// Timings for tests on one machine.
     pub fn test(self) -> Self {
         self.configure(|config| *config = config.clone().test())

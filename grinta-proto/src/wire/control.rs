@@ -61,6 +61,10 @@ pub enum ControlMessage {
     SyncReply(SyncReply),
     /// Members that the sender knows.
     Members(Vec<MemberRecord>),
+    /// Digests of the members that the sender knows.
+    MemberDigest(MemberDigest),
+    /// Ends the answer to digests.
+    MemberAnswer(MemberAnswer),
     /// All heads that the sender holds in some buckets.
     NameHeads(NameHeads),
     /// Asks for what the sender lacks.
@@ -297,6 +301,28 @@ pub struct SyncReply {
     pub names_hash: u64,
     /// The hash of each bucket of heads; empty if the hashes of the names agree.
     pub name_buckets: Vec<u64>,
+}
+
+/// Digests of the members that the sender knows, itself included, within a range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberDigest {
+    /// Said back by the answer, and mixed into the digests.
+    pub token: u32,
+    /// Where the range of digests begins.
+    pub first: u32,
+    /// Where it ends; within the range.
+    pub last: u32,
+    /// The digest of each record in the range.
+    pub digests: Vec<u32>,
+}
+
+/// Ends the answer to a [`MemberDigest`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberAnswer {
+    /// Of the question.
+    pub token: u32,
+    /// The digests of the records that the sender lacks.
+    pub unknown: Vec<u32>,
 }
 
 /// All heads that the sender holds in some buckets.
@@ -609,6 +635,17 @@ mod tests {
                 })
             ),
             vec(record(), 0..5).prop_map(ControlMessage::Members),
+            (any::<[u32; 3]>(), vec(any::<u32>(), 0..9)).prop_map(
+                |([token, first, last], digests)| ControlMessage::MemberDigest(MemberDigest {
+                    token,
+                    first,
+                    last,
+                    digests,
+                })
+            ),
+            (any::<u32>(), vec(any::<u32>(), 0..9)).prop_map(|(token, unknown)| {
+                ControlMessage::MemberAnswer(MemberAnswer { token, unknown })
+            }),
             (vec(0..256_u16, 0..9), vec(head(), 0..5), any::<u32>()).prop_map(
                 |(buckets, heads, token)| ControlMessage::NameHeads(NameHeads {
                     buckets,

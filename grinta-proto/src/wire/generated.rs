@@ -187,7 +187,7 @@ impl RefusalReason {
 pub struct ControlMessage {
     #[prost(
         oneof = "control_message::Kind",
-        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
     )]
     pub kind: ::core::option::Option<control_message::Kind>,
 }
@@ -222,6 +222,10 @@ pub mod control_message {
         NameQuery(super::NameQuery),
         #[prost(message, tag = "12")]
         NameAnswer(super::NameAnswer),
+        #[prost(message, tag = "13")]
+        MemberDigest(super::MemberDigest),
+        #[prost(message, tag = "14")]
+        MemberAnswer(super::MemberAnswer),
     }
 }
 /// Who a member is.
@@ -365,6 +369,32 @@ pub struct MemberList {
     /// At most 4096.
     #[prost(message, repeated, tag = "1")]
     pub members: ::prost::alloc::vec::Vec<MemberRecord>,
+}
+/// What the sender knows of the members, itself included: a digest of each record, of those with
+/// digests from `first` to `last`. A digest is 32 bits of the hash that members_hash sums, mixed with
+/// the token, so that two records that collide in one exchange do not in the next.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MemberDigest {
+    /// Said back by the answer.
+    #[prost(uint32, tag = "1")]
+    pub token: u32,
+    #[prost(uint32, tag = "2")]
+    pub first: u32,
+    #[prost(uint32, tag = "3")]
+    pub last: u32,
+    /// At most 4096.
+    #[prost(fixed32, repeated, tag = "4")]
+    pub digests: ::prost::alloc::vec::Vec<u32>,
+}
+/// Ends the answer to a MemberDigest.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MemberAnswer {
+    /// Of the MemberDigest that is answered.
+    #[prost(uint32, tag = "1")]
+    pub token: u32,
+    /// The digests of the records that the sender lacks. At most 4096.
+    #[prost(fixed32, repeated, tag = "2")]
+    pub unknown: ::prost::alloc::vec::Vec<u32>,
 }
 /// All heads that the sender holds in some buckets.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use rand::seq::IteratorRandom;
+
 use super::directory::{ClaimMode, Standing};
 use super::identity::{Guard, Verdict};
 use super::leave::Life;
@@ -47,22 +49,20 @@ impl Control {
         }
         let room = MEMBERS_MAX.saturating_sub(self.members.len());
         let (guard, members) = (&mut self.guard, &self.members);
+        let mut left = Vec::new();
         packet.updates.retain(|update| {
             if update.identity.name == ours.name {
-                judge(guard, &update.identity, update.health)
-            } else {
-                room > 0 || members.get(&update.identity.name).is_some()
+                return judge(guard, &update.identity, update.health);
             }
+            if update.health == Health::Left {
+                left.push(update.identity.clone());
+            }
+            members.is_news(update) && (room > 0 || members.get(&update.identity.name).is_some())
         });
         let outcome = self
             .swim
             .handle_packet(&packet)
             .map_err(|swim::PacketTooLong| Violation::PacketTooLong { from: from.clone() })?;
-        let left = packet
-            .updates
-            .into_iter()
-            .filter(|update| update.health == Health::Left);
-        let left = left.map(|update| update.identity).collect();
         self.absorb(
             now,
             outcome,
@@ -85,8 +85,23 @@ impl Control {
                 self.rumours.forget(&identity.name);
             }
         }
+        // A process that was frozen, or has no time, fires the second stage of a probe late, maybe
+        // with the judgement of it: whom it asks for help then must have the time to answer.
+        if let foca::Timer::SendIndirectProbe { .. } = &timer {
+            self.judgement = now + (self.config.probe_interval - self.config.probe_timeout);
+        }
+        if matches!(timer, foca::Timer::ProbeRandomMember(_)) && now < self.judgement {
+            let delay = self.judgement - now;
+            self.arm_swim(now, delay, timer);
+            return;
+        }
         let outcome = self.swim.handle_timer(timer);
         self.absorb(now, outcome, &Hearsay::default());
+    }
+
+    fn arm_swim(&mut self, now: Instant, delay: Duration, timer: SwimTimer) {
+        self.timers
+            .arm_ranked(now, delay, swim::rank(&timer), ControlTimer::Swim(timer));
     }
 
     /// Turns what foca decided into events, timers and messages.
@@ -105,8 +120,7 @@ impl Control {
             self.follow_asked(&change.identity.name, change.health.is_active());
         }
         for identity in &hearsay.left {
-            let event = self.members.set_left(identity);
-            self.outputs.extend(event.map(member_output));
+            self.set_left(identity);
         }
         if self.members.active_count() != active {
             self.swim.set_size(self.members.active_count() + 1);
@@ -127,8 +141,7 @@ impl Control {
                 self.timers.arm(now, pause, ControlTimer::Remind(suspect));
             }
             let delay = self.remaining(now, delay, &timer);
-            self.timers
-                .arm_ranked(now, delay, swim::rank(&timer), ControlTimer::Swim(timer));
+            self.arm_swim(now, delay, timer);
         }
         for packet in outcome.packets {
             self.send_packet(packet, hearsay);
@@ -166,7 +179,8 @@ impl Control {
                 update.health = Health::Left;
             }
         }
-        self.send_to(&to, ControlMessage::Swim(packet), Channel::Datagram);
+        let channel = channel(&packet.header.kind);
+        self.send_to(&to, ControlMessage::Swim(packet), channel);
     }
 
     /// A ping to a suspect tells it that it is one: it cannot refute what it did not hear, and
@@ -212,6 +226,28 @@ impl Control {
         self.timers.arm(now, self.config.probe_interval, timer);
     }
 
+    /// Tells a few members that are held down that they are. Who had to renew itself knows that a
+    /// cut has healed; so it does for others what was done for it, and all renew within a few
+    /// round trips instead of one round of push and pull.
+    pub(super) fn tell_the_down(&mut self) {
+        let down = self.members.iter();
+        let down = down.filter(|entry| entry.health == Health::Down);
+        let down = down.map(|entry| entry.identity.clone());
+        for destination in down.sample(&mut self.rng, DOWN_TOLD) {
+            let packet = SwimPacket {
+                header: SwimHeader {
+                    source: self.swim.identity().clone(),
+                    incarnation: self.swim.incarnation(),
+                    destination: destination.clone(),
+                    kind: SwimKind::TurnUndead,
+                },
+                updates: Vec::new(),
+            };
+            let message = ControlMessage::Swim(packet);
+            self.send_to(&destination, message, Channel::Datagram);
+        }
+    }
+
     /// Follows a member's change in the directory.
     pub(super) fn note_change(&mut self, now: Instant, change: &MemberUpdate) {
         let MemberIdentity { name, session, .. } = &change.identity;
@@ -222,7 +258,7 @@ impl Control {
             let timer = ControlTimer::DropContents(change.identity.clone());
             self.timers.arm(
                 now,
-                CONTENTS_RETENTION.min(self.config.down_retention),
+                self.config.names_retention.min(self.config.down_retention),
                 timer,
             );
         }
@@ -287,6 +323,20 @@ impl Control {
     }
 }
 
+/// What replaces a direct probe that failed goes on streams, where nothing is lost: a network that
+/// drops datagrams makes nobody suspect (memberlist falls back to TCP for the same reason).
+const fn channel(kind: &SwimKind) -> Channel {
+    match kind {
+        SwimKind::Ping(_) | SwimKind::Ack(_) | SwimKind::Gossip | SwimKind::TurnUndead => {
+            Channel::Datagram
+        }
+        SwimKind::PingRequest { .. }
+        | SwimKind::IndirectPing { .. }
+        | SwimKind::IndirectAck { .. }
+        | SwimKind::ForwardedAck { .. } => Channel::Stream,
+    }
+}
+
 pub(super) fn shown(identity: &MemberIdentity) -> Identity {
     let MemberIdentity {
         name,
@@ -305,12 +355,12 @@ pub(super) const fn member_output(event: MemberEvent) -> ControlOutput {
     ControlOutput::Event(ControlEvent::Member(event))
 }
 
+/// Members that are told at each renewal that they are down, so that one in three thousand is told
+/// by nobody.
+const DOWN_TOLD: usize = 8;
+
 /// Updates that fit a datagram beside the header and one update more, all of the longest names.
 const UPDATES_BESIDE: usize = 2;
 
 /// Members remembered, gone ones included: eight times those that a fabric is made for.
 pub(super) const MEMBERS_MAX: usize = 16_384;
-
-/// How long the names of a member that is gone are kept: an hour, so that a cut cable moves no
-/// names when it is mended. How far they went is kept for as long as the member is.
-const CONTENTS_RETENTION: Duration = Duration::from_secs(3600);

@@ -1,7 +1,10 @@
 //! A world of control tiers for tests: virtual time, typed messages, latency, seeded loss, cuts.
 //!
 //! Connections are made when somebody sends or asks for one, take a round trip, and keep streams
-//! in order. A cut link loses datagrams in silence and breaks the connection.
+//! in order. A cut link loses datagrams in silence and breaks the connection. A step costs the
+//! logarithm of the world, so that a thousand nodes are within a test's reach.
+
+mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -12,26 +15,27 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::config::Neighbour;
-use crate::node::event::MemberEvent;
 use crate::wire::control::{DATAGRAM_LEN_MAX, SwimKind, SwimPacket};
 
 /// Nodes, and what is under way between them.
 pub(super) struct World {
     pub(super) start: Instant,
     pub(super) now: Instant,
-    nodes: BTreeMap<NodeName, Node>,
+    nodes: BTreeMap<usize, Node>,
+    addresses: BTreeMap<SocketAddr, usize>,
+    deadlines: BTreeSet<(Instant, usize)>,
     queue: BTreeMap<(Instant, u64), Incident>,
-    links: BTreeSet<(NodeName, NodeName)>,
-    arrivals: BTreeMap<(NodeName, NodeName), Instant>,
-    waiting: BTreeMap<(NodeName, NodeName), Vec<ControlMessage>>,
-    sides: BTreeMap<NodeName, u8>,
-    frozen: BTreeMap<NodeName, Vec<Incident>>,
+    links: BTreeSet<(usize, usize)>,
+    arrivals: BTreeMap<(usize, usize), Instant>,
+    waiting: BTreeMap<(usize, usize), Vec<ControlMessage>>,
+    sides: BTreeMap<usize, u8>,
+    frozen: BTreeMap<usize, Vec<Incident>>,
     incidents: u64,
     rng: StdRng,
     /// Of a thousand datagrams, so many are lost.
     pub(super) loss: u32,
-    /// How long nodes that boot from now on remember the dead.
-    pub(super) retention: Duration,
+    /// The timings of nodes that boot from now on.
+    pub(super) membership: MembershipConfig,
     /// What was delivered and told while `is_traced`.
     pub(super) trace: Vec<String>,
     pub(super) is_traced: bool,
@@ -39,6 +43,7 @@ pub(super) struct World {
     pub(super) connects: Vec<(Instant, NodeName, SocketAddr)>,
     /// Packets by what they were for.
     pub(super) sent: BTreeMap<&'static str, u64>,
+    /// Bytes of all messages.
     pub(super) bytes: u64,
 }
 
@@ -46,26 +51,32 @@ pub(super) struct World {
 pub(super) struct Node {
     pub(super) control: Control,
     pub(super) events: Vec<(Instant, ControlEvent)>,
+    deadline: Option<Instant>,
 }
 
 #[derive(Debug)]
 enum Incident {
     Deliver {
-        to: NodeName,
-        from: NodeName,
+        to: usize,
+        from: usize,
         session: Session,
         message: Box<ControlMessage>,
     },
     Up {
-        a: NodeName,
-        b: NodeName,
+        a: usize,
+        b: usize,
+    },
+    Reached {
+        at: usize,
+        address: SocketAddr,
+        peer: usize,
     },
     Broken {
-        at: NodeName,
-        peer: NodeName,
+        at: usize,
+        peer: usize,
     },
     Unreachable {
-        at: NodeName,
+        at: usize,
         address: SocketAddr,
     },
 }
@@ -79,6 +90,8 @@ impl World {
             start,
             now: start,
             nodes: BTreeMap::new(),
+            addresses: BTreeMap::new(),
+            deadlines: BTreeSet::new(),
             queue: BTreeMap::new(),
             links: BTreeSet::new(),
             arrivals: BTreeMap::new(),
@@ -88,7 +101,7 @@ impl World {
             incidents: 0,
             rng: StdRng::seed_from_u64(seed),
             loss: 0,
-            retention: Duration::from_secs(48 * 3600),
+            membership: MembershipConfig::default(),
             trace: Vec::new(),
             is_traced: false,
             connects: Vec::new(),
@@ -100,10 +113,15 @@ impl World {
     /// `count` nodes that all know the first one as their seed, and have begun to join.
     pub(super) fn of(seed: u64, count: usize) -> Self {
         let mut world = Self::new(seed);
-        for index in 0..count {
-            world.boot(index, Session(1), &[0]);
-        }
+        world.boot_all(count);
         world
+    }
+
+    /// Boots nodes that all know the first one as their seed.
+    pub(super) fn boot_all(&mut self, count: usize) {
+        for index in 0..count {
+            self.boot(index, Session(1), &[0]);
+        }
     }
 
     pub(super) fn boot(&mut self, index: usize, session: Session, seeds: &[usize]) {
@@ -126,7 +144,7 @@ impl World {
                 addresses: Ok(vec![*seed]),
             })
             .collect();
-        config.membership.down_retention = self.retention;
+        config.membership = self.membership.clone();
         let identity = Identity {
             name: name(index),
             address: address_,
@@ -135,45 +153,43 @@ impl World {
         let seed = self.rng.random();
         let mut control = Control::new(&config, identity, seed, self.now, self.unix());
         control.join(self.now, &seeds);
-        self.nodes.insert(
-            name(index),
-            Node {
-                control,
-                events: Vec::new(),
-            },
-        );
-        self.drain(&name(index));
+        self.addresses.insert(address_, index);
+        let node = Node {
+            control,
+            events: Vec::new(),
+            deadline: None,
+        };
+        self.nodes.insert(index, node);
+        self.drain(index);
+    }
+
+    /// An address besides the one that a node wants to be dialled at leads to it.
+    pub(super) fn lead(&mut self, address: SocketAddr, index: usize) {
+        self.addresses.insert(address, index);
     }
 
     /// The process ends without a word.
     pub(super) fn crash(&mut self, index: usize) {
-        let name = name(index);
-        self.nodes.remove(&name);
-        self.waiting.retain(|(a, b), _| *a != name && *b != name);
-        let links: Vec<_> = self
+        if let Some(node) = self.nodes.remove(&index) {
+            self.addresses.retain(|_, there| *there != index);
+            let deadline = node.deadline.map(|deadline| (deadline, index));
+            deadline.map(|deadline| self.deadlines.remove(&deadline));
+        }
+        self.waiting.retain(|&(a, b), _| a != index && b != index);
+        let links = self
             .links
             .iter()
-            .filter(|(a, b)| *a == name || *b == name)
-            .cloned()
-            .collect();
-        for (a, b) in links {
-            self.links.remove(&(a.clone(), b.clone()));
-            let peer = if a == name { b } else { a };
-            self.schedule(
-                Duration::from_secs(15),
-                Incident::Broken {
-                    at: peer,
-                    peer: name.clone(),
-                },
-            );
+            .filter(|&&(a, b)| a == index || b == index);
+        for (a, b) in links.copied().collect::<Vec<_>>() {
+            self.links.remove(&(a, b));
+            let at = if a == index { b } else { a };
+            self.schedule(IDLE, Incident::Broken { at, peer: index });
         }
     }
 
     /// Only nodes of one side reach each other.
     pub(super) fn cut(&mut self, side_of: impl Fn(usize) -> u8, count: usize) {
-        self.sides = (0..count)
-            .map(|index| (name(index), side_of(index)))
-            .collect();
+        self.sides = (0..count).map(|index| (index, side_of(index))).collect();
     }
 
     pub(super) fn heal(&mut self) {
@@ -182,12 +198,13 @@ impl World {
 
     /// Stops a process; what comes for it waits in its socket.
     pub(super) fn freeze(&mut self, index: usize) {
-        self.frozen.insert(name(index), Vec::new());
+        self.frozen.insert(index, Vec::new());
+        self.note_deadline(index);
     }
 
     /// Lets a process go on: first what waits in its socket, then its timers.
     pub(super) fn thaw(&mut self, index: usize) {
-        for incident in self.frozen.remove(&name(index)).unwrap_or_default() {
+        for incident in self.frozen.remove(&index).unwrap_or_default() {
             self.handle(incident);
         }
         self.act(index, |control, now, unix| {
@@ -200,14 +217,11 @@ impl World {
     }
 
     pub(super) fn node(&self, index: usize) -> &Node {
-        &self.nodes[&name(index)]
+        &self.nodes[&index]
     }
 
     pub(super) fn indices(&self) -> Vec<usize> {
-        self.nodes
-            .keys()
-            .map(|name| name.as_str()[1..].parse().unwrap())
-            .collect()
+        self.nodes.keys().copied().collect()
     }
 
     /// Acts on a node as its program does.
@@ -217,9 +231,9 @@ impl World {
         act: impl FnOnce(&mut Control, Instant, Duration) -> T,
     ) -> T {
         let (now, unix) = (self.now, self.unix());
-        let node = self.nodes.get_mut(&name(index)).unwrap();
+        let node = self.nodes.get_mut(&index).unwrap();
         let result = act(&mut node.control, now, unix);
-        self.drain(&name(index));
+        self.drain(index);
         result
     }
 
@@ -251,15 +265,9 @@ impl World {
 
     /// Handles all that is due next, messages before timers. False if that is after `end`.
     fn step(&mut self, end: Instant) -> bool {
-        let awake = self
-            .nodes
-            .iter()
-            .filter(|(name, _)| !self.frozen.contains_key(*name));
-        let timers = awake
-            .filter_map(|(_, node)| node.control.poll_timeout())
-            .min();
+        let timer = self.deadlines.first().map(|(time, _)| *time);
         let message = self.queue.keys().next().map(|(time, _)| *time);
-        let Some(next) = [timers, message].into_iter().flatten().min() else {
+        let Some(next) = [timer, message].into_iter().flatten().min() else {
             return false;
         };
         if next > end {
@@ -273,20 +281,13 @@ impl World {
             self.handle(incident);
         }
         let (now, unix) = (self.now, self.unix());
-        let due = |node: &Node| node.control.poll_timeout().is_some_and(|time| time <= now);
-        let due: Vec<_> = self
-            .nodes
-            .iter()
-            .filter(|(name, node)| due(node) && !self.frozen.contains_key(*name))
-            .map(|(name, _)| name.clone())
-            .collect();
-        for name in due {
-            self.nodes
-                .get_mut(&name)
-                .unwrap()
-                .control
-                .handle_timeout(now, unix);
-            self.drain(&name);
+        let due = self.deadlines.iter().take_while(|(time, _)| *time <= now);
+        let mut due: Vec<_> = due.map(|(_, index)| *index).collect();
+        due.sort_unstable();
+        for index in due {
+            let node = self.nodes.get_mut(&index).unwrap();
+            node.control.handle_timeout(now, unix);
+            self.drain(index);
         }
         true
     }
@@ -300,11 +301,9 @@ impl World {
                 session,
                 message,
             } => {
-                let runs = self
-                    .nodes
-                    .get(&from)
-                    .is_some_and(|node| node.control.identity().session == session);
-                if !self.reaches(&from, &to) || (!runs && self.nodes.contains_key(&from)) {
+                let sender = self.nodes.get(&from);
+                let is_stale = sender.is_some_and(|node| node.control.session() != session);
+                if !self.reaches(from, to) || is_stale {
                     return;
                 }
                 if let Some(held) = self.frozen.get_mut(&to) {
@@ -319,83 +318,81 @@ impl World {
                 let Some(node) = self.nodes.get_mut(&to) else {
                     return;
                 };
+                let sender = name(from);
                 if self.is_traced {
-                    let line = format!("{:?} {from}>{to} {message:?}", now - self.start);
+                    let to = name(to);
+                    let line = format!("{:?} {sender}>{to} {message:?}", now - self.start);
                     self.trace.push(line);
                 }
-                node.control.handle_message(now, &from, *message).unwrap();
-                self.drain(&to);
+                node.control.handle_message(now, &sender, *message).unwrap();
+                self.drain(to);
             }
-            Incident::Up { a, b } => self.connect(&a, &b),
+            Incident::Up { a, b } => self.connect(a, b),
+            Incident::Reached { at, address, peer } => {
+                if let Some(node) = self.nodes.get_mut(&at) {
+                    node.control.handle_reached(address, &name(peer));
+                    self.connect(at, peer);
+                }
+            }
             Incident::Broken { at, peer } => {
-                if self.links.contains(&link(&at, &peer)) {
+                if self.links.contains(&link(at, peer)) {
                     return;
                 }
                 if let Some(node) = self.nodes.get_mut(&at) {
-                    node.control.handle_lost(now, &peer);
-                    self.drain(&at);
+                    node.control.handle_lost(now, &name(peer));
+                    self.drain(at);
                 }
             }
             Incident::Unreachable { at, address } => {
                 if let Some(node) = self.nodes.get_mut(&at) {
                     node.control.handle_unreachable(now, address);
-                    self.drain(&at);
+                    self.drain(at);
                 }
             }
         }
     }
 
-    fn connect(&mut self, a: &NodeName, b: &NodeName) {
-        if !self.reaches(a, b) || !self.nodes.contains_key(a) || !self.nodes.contains_key(b) {
-            self.waiting.remove(&(a.clone(), b.clone()));
+    fn connect(&mut self, a: usize, b: usize) {
+        let both = self.nodes.contains_key(&a) && self.nodes.contains_key(&b);
+        if !both || !self.reaches(a, b) {
+            self.waiting.remove(&(a, b));
             return;
         }
         if self.links.insert(link(a, b)) {
             for (at, peer) in [(a, b), (b, a)] {
-                let peer = self.nodes[peer].control.identity();
+                let peer = self.nodes[&peer].control.identity();
                 let now = self.now;
-                self.nodes.get_mut(at).unwrap().control.handle_up(now, peer);
+                let node = self.nodes.get_mut(&at).unwrap();
+                node.control.handle_up(now, peer);
                 self.drain(at);
             }
         }
-        for message in self
-            .waiting
-            .remove(&(a.clone(), b.clone()))
-            .unwrap_or_default()
-        {
+        for message in self.waiting.remove(&(a, b)).unwrap_or_default() {
             self.transmit(a, b, message, Channel::Stream);
         }
     }
 
-    fn drain(&mut self, at: &NodeName) {
-        while let Some(output) = self.nodes.get_mut(at).unwrap().control.poll_output() {
+    /// Does what a node wants done.
+    fn drain(&mut self, at: usize) {
+        while let Some(output) = self.nodes.get_mut(&at).unwrap().control.poll_output() {
             match output {
                 ControlOutput::Event(event) => {
                     if self.is_traced {
-                        let line = format!("{:?} {at}! {event:?}", self.now - self.start);
+                        let line = format!("{:?} {}! {event:?}", self.now - self.start, name(at));
                         self.trace.push(line);
                     }
-                    self.nodes
-                        .get_mut(at)
-                        .unwrap()
-                        .events
-                        .push((self.now, event));
+                    let node = self.nodes.get_mut(&at).unwrap();
+                    node.events.push((self.now, event));
                 }
                 ControlOutput::Connect { address } => {
-                    self.connects.push((self.now, at.clone(), address));
-                    match self.at(address) {
-                        Some(peer) if peer != *at && self.reaches(at, &peer) => {
-                            let up = Incident::Up {
-                                a: at.clone(),
-                                b: peer,
-                            };
-                            self.schedule(2 * LATENCY, up);
+                    self.connects.push((self.now, name(at), address));
+                    match self.addresses.get(&address) {
+                        Some(&peer) if peer != at && self.reaches(at, peer) => {
+                            let incident = Incident::Reached { at, address, peer };
+                            self.schedule(2 * LATENCY, incident);
                         }
                         Some(_) | None => {
-                            let incident = Incident::Unreachable {
-                                at: at.clone(),
-                                address,
-                            };
+                            let incident = Incident::Unreachable { at, address };
                             self.schedule(Duration::from_secs(2), incident);
                         }
                     }
@@ -407,42 +404,39 @@ impl World {
                     channel,
                 } => {
                     self.account(&message, channel);
-                    if self.links.contains(&link(at, &to)) {
-                        self.transmit(at, &to, message, channel);
-                    } else if self.at(address).as_ref() == Some(&to) && self.reaches(at, &to) {
-                        let key = (at.clone(), to.clone());
-                        let is_dialled = self.waiting.contains_key(&key);
-                        self.waiting.entry(key).or_default().push(message);
+                    let to = index_of(&to);
+                    if self.links.contains(&link(at, to)) {
+                        self.transmit(at, to, message, channel);
+                    } else if self.addresses.get(&address) == Some(&to) && self.reaches(at, to) {
+                        let is_dialled = self.waiting.contains_key(&(at, to));
+                        self.waiting.entry((at, to)).or_default().push(message);
                         if !is_dialled {
-                            self.schedule(
-                                2 * LATENCY,
-                                Incident::Up {
-                                    a: at.clone(),
-                                    b: to,
-                                },
-                            );
+                            self.schedule(2 * LATENCY, Incident::Up { a: at, b: to });
                         }
                     }
                 }
             }
         }
+        self.note_deadline(at);
     }
 
-    fn transmit(
-        &mut self,
-        from: &NodeName,
-        to: &NodeName,
-        message: ControlMessage,
-        channel: Channel,
-    ) {
+    fn note_deadline(&mut self, at: usize) {
+        let node = self.nodes.get_mut(&at).unwrap();
+        let is_awake = !self.frozen.contains_key(&at);
+        let next = node.control.poll_timeout().filter(|_| is_awake);
+        if node.deadline != next {
+            if let Some(before) = std::mem::replace(&mut node.deadline, next) {
+                self.deadlines.remove(&(before, at));
+            }
+            self.deadlines.extend(next.map(|next| (next, at)));
+        }
+    }
+
+    fn transmit(&mut self, from: usize, to: usize, message: ControlMessage, channel: Channel) {
         if !self.reaches(from, to) {
             if channel == Channel::Stream && self.links.remove(&link(from, to)) {
                 for (at, peer) in [(from, to), (to, from)] {
-                    let broken = Incident::Broken {
-                        at: at.clone(),
-                        peer: peer.clone(),
-                    };
-                    self.schedule(Duration::from_secs(15), broken);
+                    self.schedule(IDLE, Incident::Broken { at, peer });
                 }
             }
             return;
@@ -453,153 +447,49 @@ impl World {
             Channel::Datagram if self.rng.random_range(0..1000) < self.loss => return,
             Channel::Datagram => {}
             Channel::Stream => {
-                let last = self
-                    .arrivals
-                    .entry((from.clone(), to.clone()))
-                    .or_insert(arrival);
+                let last = self.arrivals.entry((from, to)).or_insert(arrival);
                 arrival = arrival.max(*last);
                 *last = arrival;
             }
         }
-        let session = self.nodes[from].control.identity().session;
         let deliver = Incident::Deliver {
-            to: to.clone(),
-            from: from.clone(),
-            session,
+            to,
+            from,
+            session: self.nodes[&from].control.session(),
             message: Box::new(message),
         };
         self.schedule(arrival - self.now, deliver);
     }
 
     fn account(&mut self, message: &ControlMessage, channel: Channel) {
-        let mut bytes = bytes::BytesMut::new();
-        message.encode(&mut bytes);
-        assert_eq!(ControlMessage::decode(&bytes).as_ref(), Ok(message));
-        self.bytes += bytes.len() as u64;
+        let length = if self.nodes.len() <= CHECKED {
+            let mut bytes = bytes::BytesMut::new();
+            message.encode(&mut bytes);
+            assert_eq!(ControlMessage::decode(&bytes).as_ref(), Ok(message));
+            bytes.len()
+        } else {
+            message.encoded_len()
+        };
+        self.bytes += length as u64;
         let limit = match channel {
             Channel::Datagram => DATAGRAM_LEN_MAX,
             Channel::Stream => 64 * 1024,
         };
         assert!(
-            bytes.len() <= limit,
-            "{} bytes on {channel:?}: {message:?}",
-            bytes.len()
+            length <= limit,
+            "{length} bytes on {channel:?}: {message:?}"
         );
-        let kind = match message {
-            ControlMessage::Swim(SwimPacket { header, .. }) => match header.kind {
-                SwimKind::TurnUndead => "turn undead",
-                SwimKind::Gossip => "swim gossip",
-                SwimKind::Ping(_)
-                | SwimKind::Ack(_)
-                | SwimKind::PingRequest { .. }
-                | SwimKind::IndirectPing { .. }
-                | SwimKind::IndirectAck { .. }
-                | SwimKind::ForwardedAck { .. } => "probe",
-            },
-            ControlMessage::Rumour(_) => "rumour",
-            ControlMessage::SyncRequest(_) => "request",
-            ControlMessage::SyncReply(_) => "reply",
-            ControlMessage::Members(_) => "members",
-            ControlMessage::NameHeads(_) => "heads",
-            ControlMessage::NamePull(_) => "pull",
-            ControlMessage::Names(_) => "names",
-            ControlMessage::NameQuery(_) => "query",
-            ControlMessage::NameAnswer(_) => "answer",
-            ControlMessage::Leave(_) | ControlMessage::LeaveAcknowledged(_) => "leave",
-        };
-        *self.sent.entry(kind).or_default() += 1;
+        *self.sent.entry(kind(message)).or_default() += 1;
     }
 
     fn schedule(&mut self, delay: Duration, incident: Incident) {
         self.incidents += 1;
-        self.queue
-            .insert((self.now + delay, self.incidents), incident);
+        let key = (self.now + delay, self.incidents);
+        self.queue.insert(key, incident);
     }
 
-    fn at(&self, address: SocketAddr) -> Option<NodeName> {
-        let mut nodes = self.nodes.values().map(|node| node.control.identity());
-        nodes
-            .find(|identity| identity.address == address)
-            .map(|identity| identity.name)
-    }
-
-    fn reaches(&self, a: &NodeName, b: &NodeName) -> bool {
-        self.sides.get(a) == self.sides.get(b)
-    }
-
-    /// Every node sees every other one as `Alive`, and nobody else.
-    pub(super) fn is_whole(&self) -> bool {
-        self.indices().into_iter().all(|index| self.sees_all(index))
-    }
-
-    fn sees_all(&self, index: usize) -> bool {
-        let seen: BTreeSet<_> = self
-            .node(index)
-            .control
-            .members()
-            .filter(|member| member.state == crate::node::event::MemberState::Alive)
-            .map(|member| (member.name, member.session))
-            .collect();
-        let there = self.nodes.values().map(|node| node.control.identity());
-        let there = there.filter(|identity| identity.name != name(index));
-        seen == there
-            .map(|identity| (identity.name, identity.session))
-            .collect()
-    }
-
-    /// The events of a node about members, as short words.
-    pub(super) fn story(&self, index: usize, about: usize) -> Vec<&'static str> {
-        let events = self.node(index).events.iter();
-        let about = name(about);
-        let of = |event: &ControlEvent| {
-            let ControlEvent::Member(event) = event else {
-                return None;
-            };
-            let (word, member) = match event {
-                MemberEvent::Up(member) => ("up", member),
-                MemberEvent::Suspected(member) => ("suspected", member),
-                MemberEvent::Refuted(member) => ("refuted", member),
-                MemberEvent::Updated(member) => ("updated", member),
-                MemberEvent::Down(member) => ("down", member),
-                MemberEvent::Left(member) => ("left", member),
-            };
-            (member.name == about).then_some(word)
-        };
-        events.filter_map(|(_, event)| of(event)).collect()
-    }
-
-    /// Asserts what holds at any moment: the events of each node fold to its members.
-    pub(super) fn check(&self) {
-        for node in self.nodes.values() {
-            let mut folded = BTreeMap::new();
-            for (_, event) in &node.events {
-                if let ControlEvent::Member(event) = event {
-                    let (MemberEvent::Up(member)
-                    | MemberEvent::Suspected(member)
-                    | MemberEvent::Refuted(member)
-                    | MemberEvent::Updated(member)
-                    | MemberEvent::Down(member)
-                    | MemberEvent::Left(member)) = event;
-                    folded.insert(member.name.clone(), member.clone());
-                }
-            }
-            let listed: Vec<_> = node.control.members().collect();
-            assert_eq!(folded.into_values().collect::<Vec<_>>(), listed);
-            node.control.directory().check_invariants();
-        }
-    }
-}
-
-impl Node {
-    pub(super) fn lost(&self) -> Vec<&ControlEvent> {
-        let events = self.events.iter().map(|(_, event)| event);
-        events
-            .filter(|event| matches!(event, ControlEvent::NameLost { .. }))
-            .collect()
-    }
-
-    pub(super) fn has(&self, wanted: &ControlEvent) -> bool {
-        self.events.iter().any(|(_, event)| event == wanted)
+    fn reaches(&self, a: usize, b: usize) -> bool {
+        self.sides.is_empty() || self.sides.get(&a) == self.sides.get(&b)
     }
 }
 
@@ -611,17 +501,50 @@ pub(super) fn address(index: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, (index / 250) as u8, (index % 250) as u8 + 1], 4600))
 }
 
-fn link(a: &NodeName, b: &NodeName) -> (NodeName, NodeName) {
-    if a < b {
-        (a.clone(), b.clone())
-    } else {
-        (b.clone(), a.clone())
+fn index_of(name: &NodeName) -> usize {
+    name.as_str()[1..].parse().unwrap()
+}
+
+fn link(a: usize, b: usize) -> (usize, usize) {
+    (a.min(b), a.max(b))
+}
+
+/// What a message is for, in a word.
+const fn kind(message: &ControlMessage) -> &'static str {
+    match message {
+        ControlMessage::Swim(SwimPacket { header, .. }) => match header.kind {
+            SwimKind::TurnUndead => "turn undead",
+            SwimKind::Gossip => "swim gossip",
+            SwimKind::Ping(_)
+            | SwimKind::Ack(_)
+            | SwimKind::PingRequest { .. }
+            | SwimKind::IndirectPing { .. }
+            | SwimKind::IndirectAck { .. }
+            | SwimKind::ForwardedAck { .. } => "probe",
+        },
+        ControlMessage::Rumour(_) => "rumour",
+        ControlMessage::SyncRequest(_) => "request",
+        ControlMessage::SyncReply(_) => "reply",
+        ControlMessage::Members(_) => "members",
+        ControlMessage::MemberDigest(_) | ControlMessage::MemberAnswer(_) => "digests",
+        ControlMessage::NameHeads(_) => "heads",
+        ControlMessage::NamePull(_) => "pull",
+        ControlMessage::Names(_) => "names",
+        ControlMessage::NameQuery(_) => "query",
+        ControlMessage::NameAnswer(_) => "answer",
+        ControlMessage::Leave(_) | ControlMessage::LeaveAcknowledged(_) => "leave",
     }
 }
 
 const GLANCE: Duration = Duration::from_millis(5);
 
 const LATENCY: Duration = Duration::from_micros(500);
+
+/// After this long without an answer a connection is lost.
+const IDLE: Duration = Duration::from_secs(15);
+
+/// Worlds up to this size encode and decode every message; larger ones only measure them.
+const CHECKED: usize = 64;
 
 #[expect(
     clippy::disallowed_methods,

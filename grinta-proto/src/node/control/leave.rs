@@ -1,11 +1,12 @@
-//! Leaving on purpose: others are told in person, and some have to say that they know.
+//! Leaving on purpose: others are told in person, and some have to say that they know. And the
+//! same said of a member that can no longer say it.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
 
 use rand::seq::IteratorRandom;
 
-use super::detection::Hearsay;
+use super::detection::{Hearsay, member_output};
 use super::{Channel, Control, ControlEvent, ControlOutput, ControlTimer};
 use crate::name::NodeName;
 use crate::node::timers::TimerKey;
@@ -27,6 +28,27 @@ pub(super) enum Life {
     },
     /// It is gone.
     Left,
+}
+
+/// Why a member is not forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForgetError {
+    /// No such member was ever heard of.
+    #[error("{name} is no member; look its name up among the members")]
+    Unknown {
+        /// The name.
+        name: NodeName,
+    },
+    /// The member is alive, or suspect and may refute.
+    #[error("{name} takes part; only a member that is down can be forgotten")]
+    Present {
+        /// Its name.
+        name: NodeName,
+    },
+    /// It is this node itself.
+    #[error("a node does not forget itself; let it leave")]
+    Oneself,
 }
 
 impl Control {
@@ -75,6 +97,52 @@ impl Control {
         };
         if wanted == 0 {
             self.finish_leave();
+        }
+    }
+
+    /// Takes an operator's word that a member which is down will not come back: it counts as left,
+    /// here at once and elsewhere as soon as this node's word arrives, and its names are gone.
+    /// Where it is held alive the word is doubted. A later run of it may join as any other.
+    ///
+    /// Does nothing to one that has left.
+    ///
+    /// # Errors
+    /// [`ForgetError`]; nothing changed.
+    pub fn forget(&mut self, now: Instant, name: &NodeName) -> Result<(), ForgetError> {
+        if *name == self.swim.identity().name {
+            return Err(ForgetError::Oneself);
+        }
+        let entry = self.members.get(name);
+        let entry = entry.ok_or_else(|| ForgetError::Unknown { name: name.clone() })?;
+        match entry.health {
+            Health::Alive | Health::Suspect => {
+                return Err(ForgetError::Present { name: name.clone() });
+            }
+            Health::Left => return Ok(()),
+            Health::Down => {}
+        }
+        let identity = entry.identity.clone();
+        self.set_left(&identity);
+        let word = self.members.get(name).map(|entry| entry.record(now));
+        let message = ControlMessage::Members(word.into_iter().collect());
+        let others: Vec<_> = self
+            .members
+            .active()
+            .map(|entry| entry.identity.clone())
+            .collect();
+        for member in others {
+            self.send_to(&member, message.clone(), Channel::Stream);
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// A member that was held down is known to be gone for good.
+    pub(super) fn set_left(&mut self, identity: &MemberIdentity) {
+        if self.members.departure(identity) == Some(Health::Down) {
+            let event = self.members.set_left(identity);
+            self.outputs.extend(event.map(member_output));
+            self.directory.drop_contents(&identity.name);
         }
     }
 
@@ -129,8 +197,9 @@ impl Control {
     }
 }
 
-/// How many members a leaving node tells in person.
-const LEAVE_TOLD: usize = 8;
+/// How many members a leaving node tells in person: in most fabrics all, in a large one so many
+/// that rumours reach the others within a second.
+const LEAVE_TOLD: usize = 128;
 
 /// How many of them have to say that they know.
 const LEAVE_WANTED: usize = 3;

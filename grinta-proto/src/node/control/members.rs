@@ -86,6 +86,24 @@ impl Members {
         events
     }
 
+    /// Whether failure detection would learn from an update: it holds what this table holds, and
+    /// searches its own from end to end for every update that it is given.
+    pub(super) fn is_news(&self, update: &MemberUpdate) -> bool {
+        let Some(entry) = self.table.get(&update.identity.name) else {
+            return true;
+        };
+        if entry.identity != update.identity {
+            return entry.generation() <= update.identity.generation();
+        }
+        match (entry.health, update.health) {
+            (Health::Alive | Health::Suspect, Health::Alive)
+            | (Health::Suspect, Health::Suspect) => update.incarnation > entry.incarnation,
+            (Health::Alive, Health::Suspect) => update.incarnation >= entry.incarnation,
+            (Health::Alive | Health::Suspect, Health::Down | Health::Left) => true,
+            (Health::Down | Health::Left, _) => false,
+        }
+    }
+
     /// Corrects since when a member is gone: another node knew it earlier.
     pub(super) fn backdate(&mut self, now: Instant, name: &NodeName, gone_for: Duration) {
         if let Some(entry) = self.table.get_mut(name) {
@@ -110,15 +128,14 @@ impl Members {
         name: &NodeName,
         labels: &Labelling,
     ) -> Option<Option<MemberEvent>> {
+        let news = (labels.session, labels.version);
+        let entry = self.table.get(name)?;
+        let known = entry.labels.as_ref();
+        let known = known.map(|known| (known.session, known.version));
+        if labels.session > entry.identity.session || known >= Some(news) {
+            return None;
+        }
         self.edit(name, |entry| {
-            let news = (labels.session, labels.version);
-            let known = entry
-                .labels
-                .as_ref()
-                .map(|known| (known.session, known.version));
-            if labels.session > entry.identity.session || known >= Some(news) {
-                return None;
-            }
             let before = entry.shown_labels();
             entry.labels = Some(labels.clone());
             let changed = entry.listed && before != entry.shown_labels();
@@ -172,8 +189,14 @@ impl Members {
 impl Entry {
     fn after(now: Instant, before: Option<&Self>, change: &MemberUpdate) -> Self {
         let same_health = before.filter(|before| {
-            before.health.is_active() == change.health.is_active()
-                && (before.health == change.health || !change.health.is_active())
+            match change.health {
+                Health::Alive => before.health == Health::Alive,
+                // A suspicion that was refuted in between begins anew.
+                Health::Suspect => {
+                    before.health == Health::Suspect && before.incarnation == change.incarnation
+                }
+                Health::Down | Health::Left => !before.health.is_active(),
+            }
         });
         Self {
             identity: change.identity.clone(),
@@ -255,7 +278,19 @@ impl Entry {
         }
     }
 
-    fn hash(&self) -> u64 {
+    pub(super) fn hash(&self) -> u64 {
+        hash(
+            &self.identity,
+            self.incarnation,
+            self.health,
+            self.labels.as_ref(),
+        )
+    }
+}
+
+impl MemberRecord {
+    /// The hash of an entry that holds the same.
+    pub(super) fn hash(&self) -> u64 {
         hash(
             &self.identity,
             self.incarnation,
@@ -299,7 +334,7 @@ fn events(before: Option<&Entry>, after: &Entry) -> Vec<MemberEvent> {
 
 /// The hash of one member, for sums that two nodes compare (FNV-1a, then a finisher so that sums
 /// do not cancel).
-pub(super) fn hash(
+fn hash(
     identity: &MemberIdentity,
     incarnation: u16,
     health: Health,

@@ -49,6 +49,7 @@ pub use self::event::{
 };
 use self::gossip::Rumours;
 use self::identity::Guard;
+pub use self::leave::ForgetError;
 use self::leave::Life;
 use self::members::{Entry, Members};
 use self::resolve::Questions;
@@ -89,6 +90,10 @@ pub struct Control {
     wall: (Instant, Duration),
     gossip_timer: Option<TimerKey>,
     push_pull_timer: Option<TimerKey>,
+    /// How many more rounds of push and pull come soon.
+    early_rounds: u32,
+    /// No probe is judged before.
+    judgement: Instant,
     timers: Timers<ControlTimer>,
     outputs: VecDeque<ControlOutput>,
 }
@@ -162,6 +167,8 @@ impl Control {
             wall: (now, unix_time),
             gossip_timer: None,
             push_pull_timer: None,
+            early_rounds: 0,
+            judgement: now,
             timers: Timers::new(),
             outputs: VecDeque::new(),
         };
@@ -199,12 +206,6 @@ impl Control {
         self.questions.forget(peer);
     }
 
-    /// A connection that was asked for by [`ControlOutput::Connect`] could not be made. The seeds
-    /// are tried again with growing pauses in any case.
-    pub fn handle_unreachable(&mut self, _now: Instant, address: SocketAddr) {
-        tracing::debug!(target: "grinta::member", %address, "a seed cannot be reached");
-    }
-
     /// A message came from a certified peer.
     ///
     /// # Errors
@@ -237,6 +238,12 @@ impl Control {
                 self.handle_sync_reply(now, from, &reply);
             }
             (Life::Present, ControlMessage::Members(records)) => self.merge(now, &records),
+            (Life::Present, ControlMessage::MemberDigest(digest)) => {
+                self.handle_member_digest(now, from, &digest);
+            }
+            (Life::Present, ControlMessage::MemberAnswer(answer)) => {
+                self.handle_member_answer(now, from, &answer);
+            }
             (Life::Present, ControlMessage::NameHeads(heads)) => {
                 self.handle_name_heads(from, &heads);
             }
@@ -256,6 +263,7 @@ impl Control {
                 ControlMessage::Members(vec![self.own_record()]),
                 Channel::Stream,
             );
+            self.tell_the_down();
         }
         self.settle(now);
         Ok(())
@@ -435,9 +443,10 @@ impl Control {
     }
 
     /// Arms the first round of push and pull at a random moment, so that nodes that start together
-    /// spread out.
+    /// spread out. The first few come soon: while a fabric starts, rumours alone miss somebody.
     fn begin_rounds(&mut self, now: Instant) {
-        let first = self.jittered(self.config.push_pull_interval, 0..=100);
+        self.early_rounds = EARLY_ROUNDS;
+        let first = self.jittered(self.config.push_pull_interval / EARLY_SHARE, 0..=100);
         let timer = self.timers.arm(now, first, ControlTimer::PushPull);
         self.push_pull_timer = Some(timer);
     }
@@ -507,6 +516,8 @@ fn check_speaker(from: &NodeName, message: &ControlMessage) -> Result<(), Violat
         ControlMessage::Leave(identity) => identity,
         ControlMessage::Rumour(_)
         | ControlMessage::Members(_)
+        | ControlMessage::MemberDigest(_)
+        | ControlMessage::MemberAnswer(_)
         | ControlMessage::NameHeads(_)
         | ControlMessage::NamePull(_)
         | ControlMessage::Names(_)
@@ -522,6 +533,12 @@ fn check_speaker(from: &NodeName, message: &ControlMessage) -> Result<(), Violat
         claimed: claimed.name.clone(),
     })
 }
+
+/// Rounds of push and pull that come soon after the start.
+const EARLY_ROUNDS: u32 = 5;
+
+/// The share of the interval after which they come.
+const EARLY_SHARE: u32 = 5;
 
 /// Longest message on a stream, in bytes: half of a control frame, as lengths are estimates.
 const MESSAGE_LEN_MAX: usize = 32 * 1024;

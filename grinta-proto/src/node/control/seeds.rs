@@ -2,6 +2,7 @@
 //!
 //! The search goes on, with growing pauses, until one exchange is complete: no answer is final.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -12,12 +13,14 @@ use super::leave::Life;
 use super::{Control, ControlOutput, ControlTimer};
 use crate::name::NodeName;
 use crate::node::timers::TimerKey;
-use crate::wire::control::Health;
+use crate::wire::control::{Health, MemberIdentity};
 
 /// The addresses, and the search under way.
 #[derive(Debug, Default)]
 pub(super) struct Seeds {
     addresses: Vec<SocketAddr>,
+    /// Who was last met there, which may want to be dialled elsewhere.
+    met: BTreeMap<SocketAddr, NodeName>,
     search: Option<Search>,
 }
 
@@ -56,6 +59,26 @@ impl Control {
             self.end_seeking();
             self.set_synced();
         }
+    }
+
+    /// A connection that was asked for leads to this member, wherever it wants to be dialled.
+    pub fn handle_reached(&mut self, address: SocketAddr, member: &NodeName) {
+        if self.seeds.addresses.contains(&address) {
+            self.seeds.met.insert(address, member.clone());
+        }
+    }
+
+    /// Nobody answers at an address. Who was awaited there may be tried again in the next round,
+    /// and a seed may be somebody else when it is back.
+    pub fn handle_unreachable(&mut self, _now: Instant, address: SocketAddr) {
+        tracing::debug!(target: "grinta::member", %address, "cannot be reached");
+        self.seeds.met.remove(&address);
+        let (members, connected) = (&self.members, &self.connected);
+        self.exchanges.retain(|name, _| {
+            let member = members.get(name);
+            connected.contains_key(name)
+                || member.is_none_or(|member| member.identity.address != address)
+        });
     }
 
     /// Starts to look for members, unless that is under way.
@@ -99,12 +122,15 @@ impl Control {
     /// Once in each round: one member that is down, or one seed where no member is. It is how
     /// two halves of a fabric find each other again.
     pub(super) fn contact_beyond(&mut self, now: Instant) {
-        let strangers = self.seeds.addresses.iter().filter(|address| {
-            !self
-                .members
-                .active()
-                .any(|entry| entry.identity.address == **address)
-        });
+        let is_member = |address: &SocketAddr| {
+            self.members.active().any(|entry| {
+                let MemberIdentity {
+                    name, address: at, ..
+                } = &entry.identity;
+                at == address || self.seeds.met.get(address) == Some(name)
+            })
+        };
+        let strangers = self.seeds.addresses.iter().filter(|it| !is_member(it));
         let strangers: Vec<_> = strangers.copied().collect();
         let down = self.down_members(1).pop();
         let stranger = strangers.into_iter().choose(&mut self.rng);
@@ -122,9 +148,10 @@ impl Control {
         if !matches!(self.life, Life::Present) {
             return;
         }
+        let met = self.seeds.met.get(&address);
         let mut connected = self.connected.iter();
         match connected
-            .find(|(_, peer)| **peer == address)
+            .find(|(name, peer)| **peer == address || met == Some(name))
             .map(|(name, _)| name.clone())
         {
             Some(name) => self.begin_exchange(now, &name, address),

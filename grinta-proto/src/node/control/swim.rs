@@ -8,25 +8,22 @@
 //! foca tells nobody when a member becomes suspect or refutes, but it encodes every change that it
 //! takes, to spread it. So the codec is where changes are heard.
 
+mod codec;
+#[cfg(test)]
+mod tests;
+
 use std::cmp::Ordering;
 use std::num::{NonZeroU8, NonZeroUsize};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut};
-use foca::{
-    Codec, Foca, Header, Identity, Member, Message, NoCustomBroadcast, Notification,
-    PeriodicParams, Runtime, State, Timer,
-};
-use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, key_len};
+use foca::{Foca, Identity, NoCustomBroadcast, Notification, PeriodicParams, Runtime, Timer};
 use rand::rngs::StdRng;
 
+use self::codec::{SwimCodec, decode_packet, encode_packet, foca_member};
 use crate::config::MembershipConfig;
-use crate::wire::control::{
-    DATAGRAM_LEN_MAX, Health, MemberIdentity, MemberUpdate, SwimHeader, SwimKind, SwimPacket,
-};
+use crate::wire::control::{DATAGRAM_LEN_MAX, MemberIdentity, MemberUpdate, SwimKind, SwimPacket};
 use crate::wire::generated;
-use crate::wire::malformed::MalformedMessage;
 
 /// foca, wrapped.
 pub(super) struct Swim {
@@ -34,6 +31,7 @@ pub(super) struct Swim {
     heard: mpsc::Receiver<MemberUpdate>,
     incarnation: u16,
     config: MembershipConfig,
+    size: usize,
     magnitude: u32,
     ears: Ears,
 }
@@ -69,6 +67,7 @@ impl Swim {
             heard,
             incarnation: 0,
             config: config.clone(),
+            size: 1,
             magnitude,
             ears: Ears::default(),
         }
@@ -146,9 +145,15 @@ impl Swim {
         let magnitude = magnitude(members);
         let config = foca_config(&self.config, members, magnitude);
         self.magnitude = magnitude;
+        self.size = members;
         self.foca
             .set_config(config)
             .expect("only what foca lets change is changed");
+    }
+
+    /// How long a suspect has to refute, at the present size.
+    pub(super) fn suspicion(&self) -> Duration {
+        suspicion(&self.config, self.size)
     }
 
     /// How often a change is told to a member before it is old: three times the digits of the
@@ -271,244 +276,6 @@ impl Runtime<SwimIdentity> for Ears {
     }
 }
 
-/// Encodes headers and members as the fields of a protobuf `SwimPacket`. A packet of foca's is
-/// that message, with the number of its updates in two bytes behind the header.
-struct SwimCodec {
-    changes: mpsc::Sender<MemberUpdate>,
-}
-
-impl Codec<SwimIdentity> for SwimCodec {
-    type Error = CodecError;
-
-    fn encode_header(
-        &mut self,
-        header: &Header<SwimIdentity>,
-        mut buffer: impl BufMut,
-    ) -> Result<(), CodecError> {
-        let header = typed_header(header).ok_or(CodecError::Kind)?;
-        put_field(
-            HEADER_FIELD,
-            &generated::SwimHeader::from(&header),
-            &mut buffer,
-        )
-    }
-
-    fn decode_header(&mut self, mut buffer: impl Buf) -> Result<Header<SwimIdentity>, CodecError> {
-        let header: generated::SwimHeader = get_field(HEADER_FIELD, &mut buffer)?;
-        Ok(foca_header(&SwimHeader::try_from(header)?))
-    }
-
-    fn encode_member(
-        &mut self,
-        member: &Member<SwimIdentity>,
-        mut buffer: impl BufMut,
-    ) -> Result<(), CodecError> {
-        let update = typed_update(member);
-        put_field(
-            UPDATE_FIELD,
-            &generated::MemberUpdate::from(&update),
-            &mut buffer,
-        )?;
-        // Only a `Swim` that is being dropped no longer listens.
-        let _ = self.changes.send(update);
-        Ok(())
-    }
-
-    fn decode_member(&mut self, mut buffer: impl Buf) -> Result<Member<SwimIdentity>, CodecError> {
-        let update: generated::MemberUpdate = get_field(UPDATE_FIELD, &mut buffer)?;
-        Ok(foca_member(&MemberUpdate::try_from(update)?))
-    }
-}
-
-/// Why the codec could not encode or decode.
-#[derive(Debug, thiserror::Error)]
-enum CodecError {
-    #[error("the packet is full")]
-    Full,
-    #[error("foca sent a kind of message that the contract does not have")]
-    Kind,
-    #[error("expected another field")]
-    Field,
-    #[error(transparent)]
-    Protobuf(#[from] prost::DecodeError),
-    #[error(transparent)]
-    Malformed(#[from] MalformedMessage),
-}
-
-fn put_field(
-    field: u32,
-    message: &impl prost::Message,
-    buffer: &mut impl BufMut,
-) -> Result<(), CodecError> {
-    let length = message.encoded_len();
-    let whole = key_len(field) + prost::length_delimiter_len(length) + length;
-    if buffer.remaining_mut() < whole {
-        return Err(CodecError::Full);
-    }
-    encode_key(field, WireType::LengthDelimited, buffer);
-    encode_varint(length as u64, buffer);
-    message.encode(buffer).map_err(|_| CodecError::Full)
-}
-
-fn get_field<M: prost::Message + Default>(
-    field: u32,
-    buffer: &mut impl Buf,
-) -> Result<M, CodecError> {
-    if decode_key(buffer)? != (field, WireType::LengthDelimited) {
-        return Err(CodecError::Field);
-    }
-    let length = decode_varint(buffer)?;
-    match usize::try_from(length) {
-        Ok(length) if length <= buffer.remaining() => Ok(M::decode(buffer.take(length))?),
-        Ok(_) | Err(_) => Err(CodecError::Field),
-    }
-}
-
-fn encode_packet(
-    header: &generated::SwimHeader,
-    updates: &[MemberUpdate],
-) -> Result<Vec<u8>, PacketTooLong> {
-    let mut bytes = Vec::with_capacity(PACKET_LEN_MAX);
-    put_packet(header, updates, &mut (&mut bytes).limit(PACKET_LEN_MAX))
-        .map_err(|_| PacketTooLong)?;
-    Ok(bytes)
-}
-
-fn put_packet(
-    header: &generated::SwimHeader,
-    updates: &[MemberUpdate],
-    buffer: &mut impl BufMut,
-) -> Result<(), CodecError> {
-    put_field(HEADER_FIELD, header, buffer)?;
-    let count = u16::try_from(updates.len()).map_err(|_| CodecError::Full)?;
-    if count == 0 {
-        return Ok(());
-    }
-    if buffer.remaining_mut() < size_of::<u16>() {
-        return Err(CodecError::Full);
-    }
-    buffer.put_u16(count);
-    for update in updates {
-        put_field(UPDATE_FIELD, &generated::MemberUpdate::from(update), buffer)?;
-    }
-    Ok(())
-}
-
-fn decode_packet(mut data: &[u8]) -> Result<SwimPacket, CodecError> {
-    let header: generated::SwimHeader = get_field(HEADER_FIELD, &mut data)?;
-    let header = SwimHeader::try_from(header)?;
-    let count = data.try_get_u16().unwrap_or(0);
-    let mut updates = Vec::with_capacity(count.into());
-    for _ in 0..count {
-        let update: generated::MemberUpdate = get_field(UPDATE_FIELD, &mut data)?;
-        updates.push(MemberUpdate::try_from(update)?);
-    }
-    Ok(SwimPacket { header, updates })
-}
-
-fn typed_header(header: &Header<SwimIdentity>) -> Option<SwimHeader> {
-    let kind = match &header.message {
-        Message::Ping(probe) => SwimKind::Ping(*probe),
-        Message::Ack(probe) => SwimKind::Ack(*probe),
-        Message::PingReq {
-            target,
-            probe_number,
-        } => SwimKind::PingRequest {
-            target: target.0.clone(),
-            probe: *probe_number,
-        },
-        Message::IndirectPing {
-            origin,
-            probe_number,
-        } => SwimKind::IndirectPing {
-            origin: origin.0.clone(),
-            probe: *probe_number,
-        },
-        Message::IndirectAck {
-            target,
-            probe_number,
-        } => SwimKind::IndirectAck {
-            target: target.0.clone(),
-            probe: *probe_number,
-        },
-        Message::ForwardedAck {
-            origin,
-            probe_number,
-        } => SwimKind::ForwardedAck {
-            origin: origin.0.clone(),
-            probe: *probe_number,
-        },
-        Message::Gossip => SwimKind::Gossip,
-        Message::TurnUndead => SwimKind::TurnUndead,
-        // Joining and custom broadcasts have their own messages here; foca is never asked for its.
-        Message::Announce | Message::Feed | Message::Broadcast => return None,
-    };
-    Some(SwimHeader {
-        source: header.src.0.clone(),
-        incarnation: header.src_incarnation,
-        destination: header.dst.0.clone(),
-        kind,
-    })
-}
-
-fn foca_header(header: &SwimHeader) -> Header<SwimIdentity> {
-    let identity = |identity: &MemberIdentity| SwimIdentity::new(identity.clone());
-    let message = match &header.kind {
-        SwimKind::Ping(probe) => Message::Ping(*probe),
-        SwimKind::Ack(probe) => Message::Ack(*probe),
-        SwimKind::PingRequest { target, probe } => Message::PingReq {
-            target: identity(target),
-            probe_number: *probe,
-        },
-        SwimKind::IndirectPing { origin, probe } => Message::IndirectPing {
-            origin: identity(origin),
-            probe_number: *probe,
-        },
-        SwimKind::IndirectAck { target, probe } => Message::IndirectAck {
-            target: identity(target),
-            probe_number: *probe,
-        },
-        SwimKind::ForwardedAck { origin, probe } => Message::ForwardedAck {
-            origin: identity(origin),
-            probe_number: *probe,
-        },
-        SwimKind::Gossip => Message::Gossip,
-        SwimKind::TurnUndead => Message::TurnUndead,
-    };
-    Header {
-        src: identity(&header.source),
-        src_incarnation: header.incarnation,
-        dst: identity(&header.destination),
-        message,
-    }
-}
-
-fn typed_update(member: &Member<SwimIdentity>) -> MemberUpdate {
-    let health = match member.state() {
-        State::Alive => Health::Alive,
-        State::Suspect => Health::Suspect,
-        State::Down => Health::Down,
-    };
-    MemberUpdate {
-        identity: member.id().0.clone(),
-        incarnation: member.incarnation(),
-        health,
-    }
-}
-
-fn foca_member(update: &MemberUpdate) -> Member<SwimIdentity> {
-    let state = match update.health {
-        Health::Alive => State::Alive,
-        Health::Suspect => State::Suspect,
-        Health::Down | Health::Left => State::Down,
-    };
-    Member::new(
-        SwimIdentity::new(update.identity.clone()),
-        update.incarnation,
-        state,
-    )
-}
-
 fn foca_config(config: &MembershipConfig, members: usize, magnitude: u32) -> foca::Config {
     let count = |count: usize| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
     let repetitions = u8::try_from(REPETITIONS * magnitude).unwrap_or(u8::MAX);
@@ -556,9 +323,6 @@ fn digest(name: &str) -> u128 {
     })
 }
 
-const HEADER_FIELD: u32 = 1;
-const UPDATE_FIELD: u32 = 2;
-
 /// Tellings per digit of the number of members: with a fanout of three, a change misses a member
 /// about once in a thousand, and push and pull repairs that.
 const REPETITIONS: u32 = 3;
@@ -569,188 +333,3 @@ const SHORTEST: Duration = Duration::from_millis(1);
 /// The tag and length of the packet within a `ControlMessage` come to three bytes, and the count
 /// of updates, which does not travel, to two.
 const PACKET_LEN_MAX: usize = DATAGRAM_LEN_MAX - 3;
-
-#[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use rand::SeedableRng;
-
-    use super::*;
-    use crate::name::{NAME_LEN_MAX, NodeName, Session};
-    use crate::wire::control::{ControlMessage, UPDATES_MAX};
-
-    #[test]
-    fn timers_rank_as_foca_orders_them() {
-        let one = SwimIdentity::new(identity("a", 1, 0));
-        let timers = [
-            Timer::SendIndirectProbe {
-                probed_id: one.clone(),
-                token: 0,
-            },
-            Timer::ProbeRandomMember(0),
-            Timer::ChangeSuspectToDown {
-                member_id: one.clone(),
-                incarnation: 0,
-                token: 0,
-            },
-            Timer::PeriodicAnnounce(0),
-            Timer::PeriodicGossip(0),
-            Timer::RemoveDown(one),
-            Timer::PeriodicAnnounceDown(0),
-        ];
-        for a in &timers {
-            for b in &timers {
-                assert_eq!(rank(a).cmp(&rank(b)), a.cmp(b), "{a:?} {b:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn of_two_identities_the_later_wins() {
-        let later = [
-            identity("a", 1, 0),
-            identity("a", 1, 1),
-            identity("a", 2, 0),
-        ];
-        for pair in later.windows(2) {
-            let [earlier, later] = pair else {
-                unreachable!()
-            };
-            let (earlier, later) = (
-                SwimIdentity::new(earlier.clone()),
-                SwimIdentity::new(later.clone()),
-            );
-            assert!(later.win_addr_conflict(&earlier) && !earlier.win_addr_conflict(&later));
-        }
-        let first = SwimIdentity::new(later[0].clone());
-        assert_eq!(first.renew().unwrap().0, later[1]);
-        let last = SwimIdentity::new(MemberIdentity {
-            bump: u32::MAX,
-            ..later[0].clone()
-        });
-        assert_eq!(last.renew(), None);
-    }
-
-    #[test]
-    fn the_fullest_packet_of_the_longest_names_fits_a_datagram() {
-        let long = |n: usize| identity(&format!("{n:0NAME_LEN_MAX$}"), u64::MAX, u32::MAX);
-        let mut swim = Swim::new(
-            long(0),
-            &MembershipConfig::default(),
-            StdRng::seed_from_u64(1),
-        );
-        let updates: Vec<_> = (1..40)
-            .map(|n| MemberUpdate {
-                identity: long(n),
-                incarnation: u16::MAX,
-                health: Health::Suspect,
-            })
-            .collect();
-        let outcome = swim.apply(&updates);
-        assert_eq!(outcome.changes, updates);
-        let gossip = outcome.timers.into_iter().map(|(_, timer)| timer);
-        let gossip = gossip.filter(|timer| matches!(timer, Timer::PeriodicGossip(_)));
-        let packets: Vec<_> = gossip
-            .flat_map(|timer| swim.handle_timer(timer).packets)
-            .collect();
-        assert_eq!(packets.len(), MembershipConfig::default().gossip_fanout);
-        for packet in packets {
-            assert!(packet.updates.len() >= 3, "{}", packet.updates.len());
-            let length = ControlMessage::Swim(packet).encoded_len();
-            assert!((900..=DATAGRAM_LEN_MAX).contains(&length), "{length}");
-        }
-    }
-
-    #[test]
-    fn a_packet_to_an_earlier_identity_is_answered_by_the_present_one() {
-        let mut swim = Swim::new(
-            identity("b", 1, 4),
-            &MembershipConfig::default(),
-            StdRng::seed_from_u64(1),
-        );
-        let header = |kind| SwimHeader {
-            source: identity("a", 1, 0),
-            incarnation: 0,
-            destination: identity("b", 1, 2),
-            kind,
-        };
-        let ping = SwimPacket {
-            header: header(SwimKind::Ping(7)),
-            updates: Vec::new(),
-        };
-        let outcome = swim.handle_packet(&ping).unwrap();
-        assert_eq!(outcome.packets.len(), 1);
-        assert_eq!(outcome.packets[0].header.source, identity("b", 1, 4));
-        assert_eq!(outcome.packets[0].header.kind, SwimKind::Ack(7));
-        // So is a full one, though the present identity takes more bytes.
-        let update = |n| MemberUpdate {
-            identity: identity(&format!("m{n:02}"), 1, 0),
-            incarnation: 0,
-            health: Health::Alive,
-        };
-        let mut full = ping.clone();
-        full.header.destination.bump = 0;
-        let length = |packet: &SwimPacket| ControlMessage::Swim(packet.clone()).encoded_len();
-        full.updates = (0..UPDATES_MAX).map(update).collect();
-        while length(&full) > DATAGRAM_LEN_MAX - 2 {
-            full.updates.pop();
-        }
-        full.header.source.name =
-            NodeName::new("a".repeat(DATAGRAM_LEN_MAX - 1 - length(&full))).unwrap();
-        assert_eq!(swim.handle_packet(&full).unwrap().packets.len(), 1);
-        // That the earlier one is held down is no news.
-        let undead = SwimPacket {
-            header: header(SwimKind::TurnUndead),
-            updates: Vec::new(),
-        };
-        swim.handle_packet(&undead).unwrap();
-        assert_eq!(swim.identity().bump, 4);
-    }
-
-    #[test]
-    fn a_packet_longer_than_any_node_sends_is_refused() {
-        let mut swim = Swim::new(
-            identity("b", 1, 0),
-            &MembershipConfig::default(),
-            StdRng::seed_from_u64(1),
-        );
-        let header = SwimHeader {
-            source: identity("a", 1, 0),
-            incarnation: 0,
-            destination: identity("b", 1, 0),
-            kind: SwimKind::Gossip,
-        };
-        let update = |n| MemberUpdate {
-            identity: identity(&format!("{n:060}"), 1, 0),
-            incarnation: 0,
-            health: Health::Alive,
-        };
-        let packet = SwimPacket {
-            header,
-            updates: (0..64).map(update).collect(),
-        };
-        assert_eq!(swim.handle_packet(&packet).unwrap_err(), PacketTooLong);
-        assert_eq!(swim.foca.num_members(), 0);
-    }
-
-    #[test]
-    fn patience_and_repetition_follow_the_size() {
-        let config = MembershipConfig::default();
-        assert_eq!(suspicion(&config, 1), Duration::from_secs(4));
-        assert_eq!(suspicion(&config, 10), Duration::from_secs(4));
-        assert_eq!(suspicion(&config, 100), Duration::from_secs(8));
-        assert_eq!(suspicion(&config, 1000), Duration::from_secs(12));
-        let digits = [1, 9, 10, 99, 100, 999, 1000].map(magnitude);
-        assert_eq!(digits, [1, 1, 2, 2, 3, 3, 4]);
-    }
-
-    fn identity(name: &str, session: u64, bump: u32) -> MemberIdentity {
-        MemberIdentity {
-            name: NodeName::new(name).unwrap(),
-            address: SocketAddr::from(([127, 0, 0, 1], 4600)),
-            session: Session(session),
-            bump,
-        }
-    }
-}

@@ -1,12 +1,11 @@
 //! Push and pull: one node compares all it knows, members and names, with another.
 //!
 //! The asker keeps an [`Exchange`]; the answerer keeps nothing. Where the hashes agree, two small
-//! messages are all. Else the members are told both ways, and the names bucket by bucket: heads
-//! one way, claims both ways. Everything is bounded by the length of a message; what does not fit
-//! is told by its head, and whoever lacks it pulls.
-//!
-//! What is remotely *down* and alive here becomes suspect, as in memberlist: the other side may
-//! have been cut off. If it was right, our own probes will tell.
+//! messages are all. Else the members are compared by digests (`members`), then the names bucket by
+//! bucket: heads one way, claims both ways. Everything is bounded by the length of a message; what
+//! does not fit is told by its head, and whoever lacks it pulls.
+
+mod members;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -15,19 +14,14 @@ use std::time::Instant;
 use rand::RngExt;
 use rand::seq::IteratorRandom;
 
-use super::detection::{Hearsay, MEMBERS_MAX, member_output, shown};
 use super::directory::{Applied, BUCKETS};
-use super::gossip::{delta_len, head_len, labels_len};
-use super::identity::Verdict;
+use super::gossip::{delta_len, head_len};
 use super::leave::Life;
 use super::names::is_beyond;
-use super::{Channel, Control, ControlOutput, ControlTimer, members};
+use super::{Channel, Control, ControlOutput, ControlTimer, EARLY_SHARE};
 use crate::name::NodeName;
 use crate::wire::claims::OwnerHead;
-use crate::wire::control::{
-    ControlMessage, Health, MemberRecord, MemberUpdate, NameHeads, NamePull, Names, SyncReply,
-    SyncRequest,
-};
+use crate::wire::control::{ControlMessage, NameHeads, NamePull, Names, SyncReply, SyncRequest};
 
 /// A comparison that this node began.
 #[derive(Debug)]
@@ -43,6 +37,13 @@ pub(super) struct Exchange {
 enum Stage {
     /// The request is out.
     Asked,
+    /// The members of one range of digests are awaited.
+    Members {
+        /// Where the next range begins, unless this is the last.
+        next: Option<u32>,
+        /// Buckets of names that differ.
+        remaining: VecDeque<u16>,
+    },
     /// The names of some buckets are awaited, those of the rest will be.
     Names {
         /// Buckets that are being compared.
@@ -63,7 +64,12 @@ impl Control {
         }
         self.contact_beyond(now);
         self.directory.collect(RELEASES_KEPT);
-        let next = self.jittered(self.config.push_pull_interval, 90..=110);
+        let interval = match self.early_rounds {
+            0 => self.config.push_pull_interval,
+            _ => self.config.push_pull_interval / EARLY_SHARE,
+        };
+        self.early_rounds = self.early_rounds.saturating_sub(1);
+        let next = self.jittered(interval, 90..=110);
         let timer = self.timers.arm(now, next, ControlTimer::PushPull);
         self.push_pull_timer = Some(timer);
     }
@@ -115,9 +121,6 @@ impl Control {
         request: &SyncRequest,
     ) {
         self.merge_sender(now, &request.sender);
-        if request.members_hash != self.members_hash() {
-            self.send_members(now, from);
-        }
         let names_hash = self.directory.hash();
         let name_buckets = match request.names_hash == names_hash {
             true => Vec::new(),
@@ -137,9 +140,6 @@ impl Control {
         let Some(mut exchange) = self.exchanges.remove(from) else {
             return;
         };
-        if reply.members_hash != self.members_hash() {
-            self.send_members(now, from);
-        }
         let ours = self.directory.bucket_hashes();
         let pairs = reply.name_buckets.iter().zip(ours);
         let differing = pairs
@@ -148,19 +148,42 @@ impl Control {
         let remaining = differing
             .filter_map(|(bucket, _)| u16::try_from(bucket).ok())
             .collect();
-        exchange.stage = Stage::Names {
-            current: Vec::new(),
-            remaining,
+        let differs = reply.members_hash != self.members_hash();
+        exchange.stage = if differs {
+            Stage::Members {
+                next: Some(0),
+                remaining,
+            }
+        } else {
+            Stage::Names {
+                current: Vec::new(),
+                remaining,
+            }
         };
         self.exchanges.insert(from.clone(), exchange);
         self.continue_exchange(now, from);
     }
 
-    /// Compares the next buckets, or ends the exchange if there are none.
+    /// Compares the next range of members, then the next buckets of names, or ends the exchange if
+    /// there are none.
     fn continue_exchange(&mut self, now: Instant, from: &NodeName) {
         let Some(mut exchange) = self.exchanges.remove(from) else {
             return;
         };
+        exchange.deadline = self.patience(now);
+        if let Stage::Members { next, remaining } = &mut exchange.stage {
+            if let Some(first) = *next {
+                let digest = self.member_digest(exchange.token, first);
+                *next = digest.last.checked_add(1);
+                self.exchanges.insert(from.clone(), exchange);
+                self.send(from, ControlMessage::MemberDigest(digest), Channel::Stream);
+                return;
+            }
+            exchange.stage = Stage::Names {
+                current: Vec::new(),
+                remaining: std::mem::take(remaining),
+            };
+        }
         let Stage::Names { current, remaining } = &mut exchange.stage else {
             return;
         };
@@ -185,7 +208,6 @@ impl Control {
             message.heads.extend(heads);
         }
         current.clone_from(&message.buckets);
-        exchange.deadline = self.patience(now);
         self.exchanges.insert(from.clone(), exchange);
         self.send(from, ControlMessage::NameHeads(message), Channel::Stream);
     }
@@ -338,144 +360,6 @@ impl Control {
         self.send(to, ControlMessage::Names(names), Channel::Stream);
     }
 
-    /// The hash of all members, this node included.
-    pub(super) fn members_hash(&self) -> u64 {
-        let own = self.own_record();
-        let own = members::hash(
-            &own.identity,
-            own.incarnation,
-            own.health,
-            own.labels.as_ref(),
-        );
-        self.members.hash().wrapping_add(own)
-    }
-
-    /// Tells all members, this node included, in as many messages as it takes.
-    fn send_members(&mut self, now: Instant, to: &NodeName) {
-        let others = self.members.iter().map(|entry| entry.record(now));
-        let mut messages = vec![Vec::new()];
-        let mut room = self.message_len;
-        for record in std::iter::once(self.own_record()).chain(others) {
-            let labels = record.labels.as_ref();
-            let length = RECORD_OVERHEAD
-                + labels.map_or(record.identity.name.as_str().len(), |labels| {
-                    labels_len(&record.identity.name, labels)
-                });
-            if length > room {
-                messages.push(Vec::new());
-                room = self.message_len;
-            }
-            room = room.saturating_sub(length);
-            messages.last_mut().expect("begins with one").push(record);
-        }
-        for members in messages {
-            self.send(to, ControlMessage::Members(members), Channel::Stream);
-        }
-    }
-
-    /// Merges what a node says of itself: it lives, whatever else.
-    fn merge_sender(&mut self, now: Instant, sender: &MemberRecord) {
-        self.merge(
-            now,
-            &[MemberRecord {
-                health: Health::Alive,
-                ..sender.clone()
-            }],
-        );
-    }
-
-    /// Merges members as another node knows them.
-    pub(super) fn merge(&mut self, now: Instant, records: &[MemberRecord]) {
-        let mut updates = Vec::new();
-        let mut hearsay = Hearsay::default();
-        let mut verdicts = Vec::new();
-        let ours = self.swim.identity().clone();
-        let mut room = MEMBERS_MAX.saturating_sub(self.members.len());
-        for record in records {
-            let MemberRecord {
-                identity,
-                incarnation,
-                health,
-                ..
-            } = record.clone();
-            if identity.name == ours.name {
-                let verdict = self.guard.judge(now, &ours, &identity, health);
-                verdicts.push((verdict, identity.clone()));
-                if verdict == Verdict::Pass {
-                    updates.push(MemberUpdate {
-                        identity,
-                        incarnation,
-                        health,
-                    });
-                }
-                continue;
-            }
-            if self.members.get(&identity.name).is_none() {
-                if room == 0 {
-                    continue;
-                }
-                room -= 1;
-            }
-            updates.extend(self.weigh(record, &mut hearsay));
-        }
-        let outcome = self.swim.apply(&updates);
-        self.absorb(now, outcome, &hearsay);
-        for record in records {
-            if let Some(labels) = &record.labels {
-                let event = self
-                    .members
-                    .set_labels(&record.identity.name, labels)
-                    .flatten();
-                self.outputs.extend(event.map(member_output));
-            }
-        }
-        for (verdict, theirs) in verdicts {
-            self.follow(now, verdict, Some(shown(&theirs)));
-        }
-    }
-
-    /// What to make of another node's word about a third.
-    fn weigh(&self, record: &MemberRecord, hearsay: &mut Hearsay) -> Option<MemberUpdate> {
-        let MemberRecord {
-            identity,
-            incarnation,
-            health,
-            gone_for,
-            ..
-        } = record.clone();
-        let known = self.members.get(&identity.name);
-        let is_active_here = known.is_some_and(|entry| entry.health.is_active());
-        let update = |health, incarnation| {
-            Some(MemberUpdate {
-                identity: identity.clone(),
-                incarnation,
-                health,
-            })
-        };
-        match health {
-            Health::Alive | Health::Suspect => update(health, incarnation),
-            Health::Left => {
-                hearsay.left.push(identity.clone());
-                if !is_active_here {
-                    hearsay.gone_for.insert(identity.name.clone(), gone_for);
-                }
-                (is_active_here || gone_for < self.config.down_retention)
-                    .then(|| update(Health::Down, incarnation))?
-            }
-            Health::Down if is_active_here => {
-                let held = known.filter(|entry| entry.identity == identity);
-                let incarnation =
-                    held.map_or(incarnation, |entry| entry.incarnation.max(incarnation));
-                update(Health::Suspect, incarnation)
-            }
-            Health::Down if gone_for < self.config.down_retention => {
-                hearsay.gone_for.insert(identity.name.clone(), gone_for);
-                update(Health::Down, incarnation)
-            }
-            Health::Down => None,
-        }
-    }
-
     fn patience(&self, now: Instant) -> Instant {
         now + 2 * self.config.push_pull_interval
     }
@@ -483,9 +367,6 @@ impl Control {
 
 /// Exchanges under way. More begin when the fabric does; those that wait are tried again.
 const EXCHANGES_MAX: usize = 64;
-
-/// What a record takes besides its name and labels, in bytes: more than its encoding ever does.
-const RECORD_OVERHEAD: usize = 70;
 
 /// How many releases of our own we keep, so that others need not be told all that we hold.
 const RELEASES_KEPT: usize = 1024;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::{
     BUCKETS_MAX, CLAIMS_MAX, ControlMessage, ENTRIES_MAX, Health, LABELS_LEN_MAX, LabelChange,
-    Labelling, MemberIdentity, MemberRecord, MemberUpdate, NameAnswer, NameHeads, NamePull,
-    NameQuery, NameView, Names, Rumour, SwimHeader, SwimKind, SwimPacket, SyncReply, SyncRequest,
-    UPDATES_MAX, check_labels,
+    Labelling, MemberAnswer, MemberDigest, MemberIdentity, MemberRecord, MemberUpdate, NameAnswer,
+    NameHeads, NamePull, NameQuery, NameView, Names, Rumour, SwimHeader, SwimKind, SwimPacket,
+    SyncReply, SyncRequest, UPDATES_MAX, check_labels,
 };
 use crate::name::{InvalidName, Session};
 use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Stamp, Version};
@@ -40,6 +40,16 @@ impl From<&ControlMessage> for generated::ControlMessage {
             }),
             ControlMessage::Members(members) => Kind::Members(generated::MemberList {
                 members: all(members),
+            }),
+            ControlMessage::MemberDigest(digest) => Kind::MemberDigest(generated::MemberDigest {
+                token: digest.token,
+                first: digest.first,
+                last: digest.last,
+                digests: digest.digests.clone(),
+            }),
+            ControlMessage::MemberAnswer(answer) => Kind::MemberAnswer(generated::MemberAnswer {
+                token: answer.token,
+                unknown: answer.unknown.clone(),
             }),
             ControlMessage::NameHeads(heads) => Kind::NameHeads(generated::NameHeads {
                 buckets: heads.buckets.iter().map(|&bucket| bucket.into()).collect(),
@@ -97,6 +107,16 @@ impl TryFrom<generated::ControlMessage> for ControlMessage {
             Kind::Members(list) => {
                 Self::Members(each(list.members, ENTRIES_MAX, "MemberList", "members")?)
             }
+            Kind::MemberDigest(digest) => Self::MemberDigest(MemberDigest {
+                token: digest.token,
+                first: digest.first,
+                last: digest.last,
+                digests: bounded(digest.digests, ENTRIES_MAX, "MemberDigest", "digests")?,
+            }),
+            Kind::MemberAnswer(answer) => Self::MemberAnswer(MemberAnswer {
+                token: answer.token,
+                unknown: bounded(answer.unknown, ENTRIES_MAX, "MemberAnswer", "unknown")?,
+            }),
             Kind::NameHeads(heads) => Self::NameHeads(heads.try_into()?),
             Kind::NamePull(pull) => Self::NamePull(NamePull {
                 heads: each(pull.heads, ENTRIES_MAX, "NamePull", "heads")?,

@@ -1,0 +1,153 @@
+//! What the wrapper adds to foca, each where nothing else would do.
+
+use std::time::Duration;
+
+use super::super::harness::{World, address, name};
+use super::super::*;
+use super::{endpoint, seconds};
+use crate::node::event::MemberState;
+use crate::wire::claims::{Claim, ClaimState, OwnerDelta, Stamp, Version};
+use crate::wire::control::{Rumour, SwimHeader, SwimKind, SwimPacket};
+
+#[test]
+fn patience_and_repetition_follow_the_size_of_the_fabric() {
+    let mut world = World::of(80, 20);
+    world.run(seconds(10));
+    for index in 0..20 {
+        let swim = &world.node(index).control.swim;
+        assert_eq!(swim.suspicion(), Duration::from_millis(5200));
+        assert_eq!(swim.repetitions(), 6);
+    }
+    (10..20).for_each(|index| world.crash(index));
+    world.run(seconds(60));
+    assert!(world.is_whole());
+    assert_eq!(world.node(0).control.swim.suspicion(), seconds(4));
+}
+
+#[test]
+fn a_suspect_has_its_time_wherever_word_of_its_death_comes_from() {
+    let mut world = World::of(81, 8);
+    world.run(seconds(10));
+    let identity = world.node(3).control.swim.identity().clone();
+    world.crash(3);
+    let hear = |world: &mut World, health| {
+        let record = MemberRecord {
+            identity: identity.clone(),
+            incarnation: 0,
+            health,
+            labels: None,
+            gone_for: Duration::ZERO,
+        };
+        let message = ControlMessage::Members(vec![record]);
+        // This node is alone with the word: nobody else tells it.
+        let mut alone =
+            |control: &mut Control, now, _| control.handle_message(now, &name(1), message.clone());
+        world.act(0, &mut alone).unwrap();
+        world.node(0).control.member(&name(3)).unwrap().state
+    };
+    assert_eq!(hear(&mut world, Health::Down), MemberState::Suspect);
+    world.cut(|index| u8::from(index == 0), 8);
+    world.run(Duration::from_millis(3900));
+    assert_eq!(hear(&mut world, Health::Down), MemberState::Suspect);
+    world.run(Duration::from_millis(200));
+    let state = hear(&mut world, Health::Down);
+    assert!(matches!(state, MemberState::Down { .. }), "{state:?}");
+}
+
+#[test]
+fn who_renews_tells_the_one_that_held_it_down() {
+    for seed in 82..87 {
+        let count = 40;
+        let mut world = World::of(seed, count);
+        world.run(seconds(20));
+        world.cut(|index| (index % 2) as u8, count);
+        world.run(seconds(60));
+        world.heal();
+        world.act(0, |control, now, _| {
+            control.begin_exchange(now, &name(1), address(1));
+        });
+        while world.node(1).control.swim.identity().bump == 0 {
+            world.run(Duration::from_micros(100));
+        }
+        world.run(Duration::from_millis(1));
+        let member = world.node(0).control.member(&name(1)).unwrap();
+        assert_eq!(member.state, MemberState::Alive);
+    }
+}
+
+#[test]
+fn a_later_run_voids_the_names_of_the_earlier_in_the_same_moment() {
+    let mut world = World::of(88, 3);
+    world.run(seconds(10));
+    world
+        .act(1, |control, now, unix| {
+            control.claim(now, unix, endpoint("svc"), ClaimMode::Exclusive)
+        })
+        .unwrap();
+    world.run(seconds(3));
+    let resolve = |world: &World| world.node(0).control.resolve(&endpoint("svc"));
+    assert!(matches!(resolve(&world), Resolution::Remote { .. }));
+    let of = |world: &World, index: usize| world.node(index).control.swim.identity().clone();
+    let later = MemberUpdate {
+        identity: MemberIdentity {
+            session: Session(2),
+            ..of(&world, 1)
+        },
+        incarnation: 0,
+        health: Health::Alive,
+    };
+    let packet = SwimPacket {
+        header: SwimHeader {
+            source: of(&world, 2),
+            incarnation: 0,
+            destination: of(&world, 0),
+            kind: SwimKind::Gossip,
+        },
+        updates: vec![later],
+    };
+    world
+        .act(0, |control, now, _| {
+            control.handle_message(now, &name(2), ControlMessage::Swim(packet))
+        })
+        .unwrap();
+    assert_eq!(resolve(&world), Resolution::NotFound);
+}
+
+#[test]
+fn who_misses_a_change_pulls_it_from_whoever_told_the_next() {
+    let mut world = World::of(89, 3);
+    world.run(seconds(10));
+    world
+        .act(1, |control, now, unix| {
+            control.claim(now, unix, endpoint("first"), ClaimMode::Exclusive)
+        })
+        .unwrap();
+    world.run(seconds(3));
+    let claim = Claim {
+        name: endpoint("third"),
+        version: Version(3),
+        stamp: Stamp {
+            unix_ms: 1,
+            counter: 0,
+        },
+        state: ClaimState::Held,
+    };
+    let rumour = Rumour {
+        deltas: vec![OwnerDelta {
+            owner: name(1),
+            session: Session(1),
+            after: Version(2),
+            upto: Version(3),
+            floor: Version(0),
+            claims: vec![claim],
+        }],
+        ..Rumour::default()
+    };
+    world.sent.clear();
+    world
+        .act(0, |control, now, _| {
+            control.handle_message(now, &name(2), ControlMessage::Rumour(rumour))
+        })
+        .unwrap();
+    assert_eq!(world.sent.get("pull"), Some(&1));
+}
