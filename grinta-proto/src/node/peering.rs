@@ -442,6 +442,7 @@ impl Node {
             }
             ControlEvent::NameAppeared { name, .. }
             | ControlEvent::NameMoved { name, .. }
+            | ControlEvent::NameReshared { name, .. }
             | ControlEvent::NameRenewed { name } => {
                 self.handle_name(now, &name);
             }

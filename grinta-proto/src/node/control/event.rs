@@ -89,6 +89,13 @@ pub enum ControlEvent {
         /// Who owns it.
         owner: NodeName,
     },
+    /// Of those who share a name, some began or ceased to serve it; its owner stayed.
+    NameReshared {
+        /// The name.
+        name: EndpointName,
+        /// Who owns it.
+        owner: NodeName,
+    },
     /// A name whose owner denied it when it was dialled may be dialled again: the owner's claims
     /// have changed since.
     NameRenewed {
@@ -107,6 +114,22 @@ pub enum ControlEvent {
     IdentityConflict {
         /// The other, as far as it showed itself.
         other: Option<Identity>,
+    },
+}
+
+/// A node that serves a name, as [`Control::holders`](super::Control::holders) tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// This node.
+    Local,
+    /// Another node.
+    Remote {
+        /// Which.
+        node: NodeName,
+        /// Where to dial it.
+        address: SocketAddr,
+        /// It does not answer at present, and may still.
+        suspect: bool,
     },
 }
 

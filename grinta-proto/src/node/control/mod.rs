@@ -13,6 +13,8 @@
 mod detection;
 pub mod directory;
 mod event;
+#[cfg(test)]
+mod figures;
 mod gossip;
 #[cfg(test)]
 mod harness;
@@ -38,7 +40,9 @@ use rand::{RngExt, SeedableRng};
 
 use self::directory::{Change, Directory, DirectoryLimits};
 pub use self::directory::{ClaimError, ClaimMode};
-pub use self::event::{Channel, ControlEvent, ControlOutput, Identity, Resolution, Violation};
+pub use self::event::{
+    Channel, ControlEvent, ControlOutput, Holder, Identity, Resolution, Violation,
+};
 use self::gossip::Rumours;
 use self::identity::Guard;
 use self::leave::Life;
@@ -77,6 +81,7 @@ pub struct Control {
     /// The wall clock as it was last told.
     wall: (Instant, Duration),
     gossip_timer: Option<TimerKey>,
+    changes_timer: Option<TimerKey>,
     push_pull_timer: Option<TimerKey>,
     timers: Timers<ControlTimer>,
     outputs: VecDeque<ControlOutput>,
@@ -86,6 +91,7 @@ pub struct Control {
 enum ControlTimer {
     Swim(SwimTimer),
     Gossip,
+    TellChanges,
     PushPull,
     Seek,
     LeaveBound,
@@ -145,6 +151,7 @@ impl Control {
             is_synced: false,
             wall: (now, unix_time),
             gossip_timer: None,
+            changes_timer: None,
             push_pull_timer: None,
             timers: Timers::new(),
             outputs: VecDeque::new(),
@@ -244,6 +251,7 @@ impl Control {
             match timer {
                 ControlTimer::Swim(timer) => self.handle_swim_timer(now, timer),
                 ControlTimer::Gossip => self.gossip(now),
+                ControlTimer::TellChanges => self.changes_timer = None,
                 ControlTimer::PushPull => self.push_pull(now),
                 ControlTimer::Seek => self.seek(now),
                 ControlTimer::LeaveBound => self.finish_leave(),
@@ -374,7 +382,23 @@ impl Control {
 impl Control {
     /// After every turn: what became of names, and whether there is something to tell.
     fn settle(&mut self, now: Instant) {
-        while let Some(change) = self.directory.poll_change() {
+        self.tell_changes(now);
+        let has_news = !self.rumours.is_empty() && self.members.active_count() > 0;
+        if has_news && self.gossip_timer.is_none() && matches!(self.life, Life::Present) {
+            let key = self
+                .timers
+                .arm(now, self.config.gossip_interval, ControlTimer::Gossip);
+            self.gossip_timer = Some(key);
+        }
+    }
+
+    /// Tells what became of names, so many at a time that no turn takes long; the next goes on.
+    fn tell_changes(&mut self, now: Instant) {
+        self.directory.tell_verdicts(CHANGES_PER_TURN);
+        for _ in 0..CHANGES_PER_TURN {
+            let Some(change) = self.directory.poll_change() else {
+                break;
+            };
             let event = match change {
                 Change::Appeared { name, owner } => ControlEvent::NameAppeared { name, owner },
                 Change::Moved {
@@ -386,18 +410,16 @@ impl Control {
                     previous,
                     owner,
                 },
+                Change::Reshared { name, owner } => ControlEvent::NameReshared { name, owner },
                 Change::Gone { name, previous } => ControlEvent::NameGone { name, previous },
                 Change::Lost { name, winner } => ControlEvent::NameLost { name, winner },
                 Change::Promoted { name } => ControlEvent::NamePromoted { name },
             };
             self.outputs.push_back(ControlOutput::Event(event));
         }
-        let has_news = !self.rumours.is_empty() && self.members.active_count() > 0;
-        if has_news && self.gossip_timer.is_none() && matches!(self.life, Life::Present) {
-            let key = self
-                .timers
-                .arm(now, self.config.gossip_interval, ControlTimer::Gossip);
-            self.gossip_timer = Some(key);
+        if self.directory.has_changes() && self.changes_timer.is_none() {
+            let timer = ControlTimer::TellChanges;
+            self.changes_timer = Some(self.timers.arm(now, Duration::ZERO, timer));
         }
     }
 
@@ -487,6 +509,9 @@ fn check_speaker(from: &NodeName, message: &ControlMessage) -> Result<(), Violat
         claimed: claimed.name.clone(),
     })
 }
+
+/// Changes of names that are told in one turn: about a millisecond's work.
+const CHANGES_PER_TURN: usize = 1024;
 
 /// Longest message on a stream, in bytes: half of a control frame, as lengths are estimates.
 const MESSAGE_LEN_MAX: usize = 32 * 1024;
