@@ -118,10 +118,10 @@ pub use codec::{
 };
 pub use config::{Config, ConfigError, Labels, Limits, Neighbour};
 pub use name::{EndpointName, FabricName, InvalidName, NAME_LEN_MAX, NodeName, Session};
-pub use node::control::{ClaimError, ClaimMode, Resolution};
+pub use node::control::{ClaimError, ClaimMode, Holder, Resolution};
 pub use node::{
-    Attempt, ConnectError, Counters, DialCause, DialError, DialStage, EndpointRefusal, FlowLoss,
-    JoinError, JoinReport, Member, MemberEvent, MemberState, NodeError, Transmit,
+    Attempt, Choice, ConnectError, Counters, DialCause, DialError, DialStage, EndpointRefusal,
+    FlowLoss, JoinError, JoinReport, Member, MemberEvent, MemberState, NodeError, Transmit,
 };
 pub use shell::dial::{BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
 pub use shell::driver::Driver;

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use crate::codec::Codec;
 use crate::name::EndpointName;
-use crate::node::{DialCause, DialError, DialId, DialRequest, DialStage, Dialled, UnknownName};
+use crate::node::{
+    Choice, DialCause, DialError, DialId, DialRequest, DialStage, Dialled, UnknownName,
+};
 use crate::shell::ends::{Codecs, Ends, MessageLimits};
 use crate::shell::flow::{Flow, Path, Receiver, Sender};
 use crate::shell::shared::{DialSlot, Shared, State};
@@ -24,6 +26,7 @@ pub struct Dial<K = Untyped> {
     endpoint: String,
     timeout: Duration,
     unknown_name: UnknownName,
+    choice: Choice,
     kind: K,
 }
 
@@ -52,6 +55,7 @@ impl Dial {
             endpoint,
             timeout,
             unknown_name: UnknownName::Fail,
+            choice: Choice::Owner,
             kind,
         }
     }
@@ -94,6 +98,7 @@ impl Dial {
             endpoint,
             timeout,
             unknown_name,
+            choice,
             ..
         } = self;
         Dial {
@@ -101,6 +106,7 @@ impl Dial {
             endpoint,
             timeout,
             unknown_name,
+            choice,
             kind,
         }
     }
@@ -120,6 +126,12 @@ impl<K> Dial<K> {
         self
     }
 
+    /// Whom to dial of several nodes that share the name; the default is its owner.
+    pub fn choose(mut self, choice: Choice) -> Self {
+        self.choice = choice;
+        self
+    }
+
     async fn open<S, R>(self, codecs: Codecs<S, R>) -> Result<Ends<S, R>, DialError>
     where
         S: Send + 'static,
@@ -130,6 +142,7 @@ impl<K> Dial<K> {
             endpoint,
             timeout,
             unknown_name,
+            choice,
             ..
         } = self;
         let invalid = |cause| DialError {
@@ -169,6 +182,7 @@ impl<K> Dial<K> {
                 open,
                 timeout,
                 unknown_name,
+                choice,
             });
             state.dials.insert(
                 id,

@@ -9,7 +9,8 @@ use rand::{RngExt, SeedableRng};
 
 use crate::node::testing::{World, accepted, endpoint_name, open};
 use crate::node::{
-    DialId, DialRequest, Dialled, EndpointId, Event, FlowId, Incoming, Origin, UnknownName, refusal,
+    Choice, DialId, DialRequest, Dialled, EndpointId, Event, FlowId, Incoming, Origin, UnknownName,
+    refusal,
 };
 use crate::wire::code::Code;
 use crate::wire::stream::{Direction, RefusalReason};
@@ -126,6 +127,7 @@ impl Script {
                 true => UnknownName::Wait,
                 false => UnknownName::Fail,
             },
+            choice: Choice::Owner,
         };
         let program = &mut self.programs[index];
         let dial = self.world.node(program.name).dial(request);
@@ -136,10 +138,9 @@ impl Script {
         let name = endpoint_name(ENDPOINTS[self.rng.random_range(0..ENDPOINTS.len())]);
         let queue_max = self.rng.random_range(0..3);
         let program = &mut self.programs[index];
-        let opened = self
-            .world
-            .node(program.name)
-            .open_endpoint(&name, queue_max);
+        let opened = self.world.node(program.name).open_endpoint(
+            &name,
+            queue_max);
         program.endpoints.extend(opened);
     }
 
