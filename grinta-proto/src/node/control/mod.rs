@@ -81,6 +81,8 @@ pub struct Control {
     /// The wall clock as it was last told.
     wall: (Instant, Duration),
     gossip_timer: Option<TimerKey>,
+    /// When changes were last told to a few members.
+    gossiped: Option<Instant>,
     changes_timer: Option<TimerKey>,
     push_pull_timer: Option<TimerKey>,
     timers: Timers<ControlTimer>,
@@ -151,6 +153,7 @@ impl Control {
             is_synced: false,
             wall: (now, unix_time),
             gossip_timer: None,
+            gossiped: None,
             changes_timer: None,
             push_pull_timer: None,
             timers: Timers::new(),
@@ -385,9 +388,11 @@ impl Control {
         self.tell_changes(now);
         let has_news = !self.rumours.is_empty() && self.members.active_count() > 0;
         if has_news && self.gossip_timer.is_none() && matches!(self.life, Life::Present) {
-            let key = self
-                .timers
-                .arm(now, self.config.gossip_interval, ControlTimer::Gossip);
+            // The first news after a silence goes out at once, with what comes along meanwhile.
+            let interval = self.config.gossip_interval;
+            let rested = self.gossiped.map_or(now, |last| last + interval);
+            let delay = rested.saturating_duration_since(now).max(interval / 20);
+            let key = self.timers.arm(now, delay, ControlTimer::Gossip);
             self.gossip_timer = Some(key);
         }
     }

@@ -226,6 +226,7 @@ impl Control {
     /// Tells a few members what changed.
     pub(super) fn gossip(&mut self, now: Instant) {
         self.gossip_timer = None;
+        self.gossiped = Some(now);
         let listeners: Vec<_> = self
             .members
             .active()
