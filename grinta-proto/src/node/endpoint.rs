@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::name::{EndpointName, NodeName};
-use crate::node::control::ClaimError;
+use crate::node::control::{ClaimError, ClaimMode};
 use crate::node::dial::DialId;
 use crate::node::flow::FlowId;
 use crate::wire::stream::{FlowAnswer, OpenFlow, RefusalReason};
@@ -79,6 +79,7 @@ pub(crate) struct Endpoints {
 #[derive(Debug)]
 struct EndpointState {
     name: EndpointName,
+    mode: ClaimMode,
     standing: Standing,
     queue: VecDeque<IncomingId>,
     queue_max: usize,
@@ -97,7 +98,12 @@ pub(crate) enum Standing {
 
 impl Endpoints {
     /// A new endpoint whose name is still to be claimed. `None` if this node has one by the name.
-    pub(crate) fn insert(&mut self, name: &EndpointName, queue_max: usize) -> Option<EndpointId> {
+    pub(crate) fn insert(
+        &mut self,
+        name: &EndpointName,
+        queue_max: usize,
+        mode: ClaimMode,
+    ) -> Option<EndpointId> {
         if self.names.contains_key(name) {
             return None;
         }
@@ -105,6 +111,7 @@ impl Endpoints {
         self.names.insert(name.clone(), id);
         let state = EndpointState {
             name: name.clone(),
+            mode,
             standing: Standing::Claiming,
             queue: VecDeque::new(),
             queue_max,
@@ -129,8 +136,10 @@ impl Endpoints {
         self.names.get(name).copied()
     }
 
-    pub(crate) fn name_of(&self, id: EndpointId) -> Option<&EndpointName> {
-        self.endpoints.get(&id).map(|state| &state.name)
+    /// The name of an endpoint, and how it is to be claimed.
+    pub(crate) fn claiming(&self, id: EndpointId) -> Option<(EndpointName, ClaimMode)> {
+        let state = self.endpoints.get(&id)?;
+        Some((state.name.clone(), state.mode))
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -359,6 +359,7 @@ impl Node {
         &mut self,
         name: &EndpointName,
         queue_max: usize,
+        mode: ClaimMode,
     ) -> Result<EndpointId, EndpointRefusal> {
         let limit = self.config.limits.endpoints_max;
         if self.endpoints.len() >= limit {
@@ -366,7 +367,7 @@ impl Node {
         }
         let id = self
             .endpoints
-            .insert(name, queue_max)
+            .insert(name, queue_max, mode)
             .ok_or_else(|| ClaimError::AlreadyHeld { name: name.clone() })?;
         self.commands.push_back(Command::Claim(id));
         Ok(id)
@@ -636,26 +637,36 @@ impl Node {
     }
 
     fn claim(&mut self, now: Instant, unix_time: Duration, endpoint: EndpointId) {
-        let Some(name) = self.endpoints.name_of(endpoint).cloned() else {
+        let Some((name, mode)) = self.endpoints.claiming(endpoint) else {
             return;
         };
         let result = if self.phase == Phase::Running {
             self.control
-                .claim(now, unix_time, name.clone(), ClaimMode::Exclusive)
-                .map(|_| ())
+                .claim(now, unix_time, name.clone(), mode)
                 .map_err(EndpointRefusal::from)
         } else {
             Err(EndpointRefusal::ShuttingDown)
         };
-        match &result {
-            Ok(()) => {
-                self.endpoints.set_standing(endpoint, Standing::Open);
+        match result {
+            Ok(standing) => {
+                let owner = self.control.directory().owner_of(&name).cloned();
+                let standing = match (standing, owner) {
+                    (control::directory::Standing::Standby, Some(winner)) => {
+                        Standing::Lost { winner }
+                    }
+                    (
+                        control::directory::Standing::Standby | control::directory::Standing::Owner,
+                        _,
+                    ) => Standing::Open,
+                };
+                self.endpoints.set_standing(endpoint, standing);
                 self.handle_name(now, &name);
             }
             Err(_) => {
                 self.endpoints.remove(endpoint);
             }
         }
+        let result = result.map(|_| ());
         self.events
             .push_back(Event::EndpointOpened { endpoint, result });
     }

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 
 use crate::codec::Codec;
 use crate::name::{EndpointName, InvalidName, NodeName};
+use crate::node::control::ClaimMode;
 use crate::node::{self as core, EndpointId, EndpointRefusal, IncomingId, Origin};
 use crate::shell::ends::{Codecs, Encodings, Ends, MessageLimits};
 use crate::shell::flow::{Flow, Path, Receiver, Sender};
@@ -30,6 +31,7 @@ pub struct OpenEndpoint {
     shared: Arc<Shared>,
     name: Result<EndpointName, InvalidName>,
     accept_queue_max: Option<usize>,
+    mode: ClaimMode,
 }
 
 /// A flow that was dialled and waits to be accepted or refused. Dropping it refuses it.
@@ -100,6 +102,7 @@ impl OpenEndpoint {
             shared,
             name: EndpointName::new(name),
             accept_queue_max: None,
+            mode: ClaimMode::Exclusive,
         }
     }
 
@@ -107,6 +110,12 @@ impl OpenEndpoint {
     /// default is `accept_queue_max` of the fabric's limits.
     pub fn accept_queue(mut self, flows: usize) -> Self {
         self.accept_queue_max = Some(flows.max(1));
+        self
+    }
+
+    /// Serves the name beside all other nodes that share it. Refused while a node serves it alone.
+    pub fn shared(mut self) -> Self {
+        self.mode = ClaimMode::Shared;
         self
     }
 
@@ -124,7 +133,7 @@ impl OpenEndpoint {
             let queue_max = self.accept_queue_max.unwrap_or(limit);
             let id = state
                 .node
-                .open_endpoint(&name, queue_max)
+                .open_endpoint(&name, queue_max, self.mode)
                 .map_err(refused)?;
             state.endpoints.insert(id, EndpointSlot::default());
             Ok(id)

@@ -43,9 +43,11 @@ impl World {
         endpoint: &str,
         queue_max: usize,
     ) -> Result<EndpointId, EndpointRefusal> {
-        let id = self
-            .node(name)
-            .open_endpoint(&endpoint_name(endpoint), queue_max)?;
+        let id = self.node(name).open_endpoint(
+            &endpoint_name(endpoint),
+            queue_max,
+            control::ClaimMode::Exclusive,
+        )?;
         let result = self.wait(name, "the claim is decided", |event| match event {
             Event::EndpointOpened { endpoint, result } if *endpoint == id => Some(result.clone()),
             _ => None,

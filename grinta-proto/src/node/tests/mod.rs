@@ -10,5 +10,6 @@ mod hostile;
 mod joining;
 mod quiet;
 mod random;
+mod shared;
 mod shutdown;
 mod trust;

@@ -140,7 +140,9 @@ impl Script {
         let program = &mut self.programs[index];
         let opened = self.world.node(program.name).open_endpoint(
             &name,
-            queue_max);
+            queue_max,
+            crate::node::control::ClaimMode::Exclusive,
+        );
         program.endpoints.extend(opened);
     }
 
