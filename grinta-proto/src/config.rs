@@ -85,7 +85,8 @@ pub struct MembershipConfig {
     /// A suspect has `suspicion_multiplier * log10(members) * probe_interval` (at least
     /// `suspicion_multiplier * probe_interval`) to refute. Default 4.
     pub suspicion_multiplier: u32,
-    /// Changes are told to a few members this often. Default 200 ms.
+    /// Changes are told to a few members at most this often; the first after a silence at once.
+    /// Default 200 ms.
     pub gossip_interval: Duration,
     /// To how many members. Default 3.
     pub gossip_fanout: usize,

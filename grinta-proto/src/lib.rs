@@ -122,10 +122,11 @@ pub use codec::{
 pub use config::{Config, ConfigError, Labels, Limits, Neighbour};
 pub use name::{EndpointName, FabricName, InvalidName, NAME_LEN_MAX, NodeName, Session};
 pub use node::control::{
-    ClaimError, ClaimMode, Confirmation, ListedName, NamePage, QueryError, QueryReport, Resolution,
+    ClaimError, ClaimMode, Confirmation, Holder, ListedName, NamePage, QueryError, QueryReport,
+    Resolution,
 };
 pub use node::{
-    Attempt, ConflictSnapshot, ConnectError, ConnectionSnapshot, ConnectionStage, Counters,
+    Attempt, Choice, ConflictSnapshot, ConnectError, ConnectionSnapshot, ConnectionStage, Counters,
     DialCause, DialError, DialSnapshot, DialStage, EndpointRefusal, EndpointSnapshot,
     EndpointStanding, FlowLoss, FlowSnapshot, FlowStage, HealthSnapshot, IdentityConflict,
     JoinError, JoinReport, Level, Member, MemberEvent, MemberSnapshot, MemberState, NameEvent,

@@ -43,6 +43,7 @@ impl Node {
         let mode = match claiming {
             Claiming::Exclusive => ClaimMode::Exclusive,
             Claiming::Standby => ClaimMode::Standby,
+            Claiming::Shared => ClaimMode::Shared,
             Claiming::Confirmed(confirmation) => {
                 self.control
                     .claim_confirmed(now, unix_time, name.clone(), confirmation)?;

@@ -24,6 +24,25 @@ pub struct DialRequest {
     pub timeout: Duration,
     /// What to do about a name that nobody holds.
     pub unknown_name: UnknownName,
+    /// Whom to dial of several that share the name.
+    pub choice: Choice,
+}
+
+/// Whom a dial takes of several nodes that share a name. One that does not answer at present is
+/// taken only if all are so. If the one taken refuses because it is busy or leaves, or cannot be
+/// reached, the dial goes on to the next, within its deadline.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Choice {
+    /// The owner of the name: who has served it longest.
+    #[default]
+    Owner,
+    /// Each in turn, in the order of their names; this node keeps the turn for each name.
+    RoundRobin,
+    /// Any, all alike.
+    Random,
+    /// This node itself, else the one with the shortest round-trip time; those to which there is
+    /// no connection yet come last.
+    Nearest,
 }
 
 /// What a dial does about a name that nobody holds.
@@ -298,6 +317,11 @@ impl Dial {
             attempts: self.attempts,
             elapsed: now.saturating_duration_since(self.started),
         }
+    }
+
+    /// Whether the dial has tried a node in vain.
+    pub(crate) fn has_tried(&self, node: &NodeName) -> bool {
+        self.attempts.iter().any(|attempt| attempt.node == *node)
     }
 
     /// Notes an attempt that failed, before the next one.

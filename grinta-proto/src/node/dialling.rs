@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use crate::name::{EndpointName, NodeName};
-use crate::node::control::Resolution;
+use crate::node::control::{Holder, Resolution};
 use crate::node::dial::{Dial, DialCause, DialId, DialRequest, DialState, UnknownName};
 use crate::node::endpoint::Origin;
 use crate::node::event::{ConnectError, Dialled, Event, FlowLoss};
@@ -48,6 +48,11 @@ impl Node {
         dial.state = DialState::Resolving;
         let name = dial.request.open.endpoint.clone();
         let unknown_name = dial.request.unknown_name;
+        match self.choose(id) {
+            Some(Holder::Local) => return self.ask_here(now, id),
+            Some(Holder::Remote { node, address, .. }) => return self.ask(now, id, &node, address),
+            None => {}
+        }
         match self.control.resolve(&name) {
             Resolution::Local => self.ask_here(now, id),
             Resolution::Remote { .. } if self.phase != Phase::Running => {
@@ -219,7 +224,11 @@ impl Node {
                     false
                 }
             };
-            if moved && dial.attempts.len() < ATTEMPTS_MAX {
+            let may_go_on = moved || self.has_another(id, node);
+            let Some(dial) = self.dials.get_mut(&id) else {
+                continue;
+            };
+            if may_go_on && dial.attempts.len() < ATTEMPTS_MAX {
                 dial.note(now, node.clone(), cause);
                 self.drive_dial(now, id);
             } else {
@@ -296,11 +305,19 @@ impl Node {
         };
         let name = dial.request.open.endpoint.clone();
         let winner = NodeName::new(&detail).ok();
+        let attempts = dial.attempts.len();
         let cause = DialCause::Refused {
             node: node.clone(),
             reason,
             detail,
         };
+        let is_passing = matches!(reason, RefusalReason::Busy | RefusalReason::ShuttingDown);
+        if is_passing && attempts < ATTEMPTS_MAX && self.has_another(id, &node) {
+            if let Some(dial) = self.dials.get_mut(&id) {
+                dial.note(now, node, cause);
+            }
+            return self.drive_dial(now, id);
+        }
         let is_out_of_date = match reason {
             RefusalReason::NotFound | RefusalReason::Moved => true,
             // Who stands by for a node that leaves takes over.
@@ -313,7 +330,10 @@ impl Node {
             | RefusalReason::Mismatch
             | RefusalReason::Declined => false,
         };
-        if !is_out_of_date || dial.attempts.len() >= ATTEMPTS_MAX {
+        let Some(dial) = self.dials.get_mut(&id) else {
+            return;
+        };
+        if !is_out_of_date || attempts >= ATTEMPTS_MAX {
             return self.fail_dial(now, id, cause);
         }
         dial.note(now, node.clone(), cause);

@@ -114,6 +114,8 @@ pub enum Claiming {
     Exclusive,
     /// Alone; while another node serves the name the endpoint stands by, and takes over by itself.
     Standby,
+    /// Beside all other nodes that share the name; refused while a node serves it alone.
+    Shared,
     /// Alone, and open once members have confirmed that they see it. Flows wait until then.
     Confirmed(Confirmation),
 }

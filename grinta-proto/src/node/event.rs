@@ -115,6 +115,13 @@ pub enum NameEvent {
         /// Who owns it.
         owner: NodeName,
     },
+    /// Of those who share a name, some began or ceased to serve it; its owner stayed.
+    Reshared {
+        /// The name.
+        name: EndpointName,
+        /// Who owns it.
+        owner: NodeName,
+    },
     /// Nobody reachable owns a name any more.
     Gone {
         /// The name.
@@ -129,9 +136,10 @@ impl NameEvent {
     #[must_use]
     pub const fn name(&self) -> &EndpointName {
         match self {
-            Self::Appeared { name, .. } | Self::Moved { name, .. } | Self::Gone { name, .. } => {
-                name
-            }
+            Self::Appeared { name, .. }
+            | Self::Moved { name, .. }
+            | Self::Reshared { name, .. }
+            | Self::Gone { name, .. } => name,
         }
     }
 }

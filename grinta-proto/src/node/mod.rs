@@ -22,6 +22,7 @@ use crate::wire::code::Code;
 use crate::wire::control::{LabelsError, check_labels};
 use crate::wire::stream::{FlowAnswer, Hello, RefusalReason};
 
+use self::choosing::Turns;
 use self::connections::{Arrived, Connections};
 use self::control::{ClaimError, Control, Identity, NamePage, QueryId, QueryRequest};
 use self::dial::Dial;
@@ -33,6 +34,7 @@ use self::peering::Redial;
 use self::quic::Quic;
 use self::timers::{TimerKey, Timers};
 
+mod choosing;
 mod claiming;
 mod congestion;
 mod connections;
@@ -59,7 +61,9 @@ mod tests;
 mod timers;
 
 pub use self::counters::Counters;
-pub use self::dial::{Attempt, DialCause, DialError, DialId, DialRequest, DialStage, UnknownName};
+pub use self::dial::{
+    Attempt, Choice, DialCause, DialError, DialId, DialRequest, DialStage, UnknownName,
+};
 pub use self::endpoint::{
     Claiming, EndpointId, EndpointRefusal, Incoming, IncomingId, Origin, Standing,
 };
@@ -93,6 +97,7 @@ pub struct Node {
     clock: Arc<SharedClock>,
     now: Instant,
     rng: StdRng,
+    turns: Turns,
     connections: Connections,
     control: Control,
     endpoints: Endpoints,
@@ -236,6 +241,7 @@ impl Node {
             connections: Connections::new(quic),
             control,
             endpoints: Endpoints::default(),
+            turns: Turns::default(),
             dials: BTreeMap::new(),
             resolving: BTreeMap::new(),
             opening: BTreeMap::new(),
@@ -627,6 +633,13 @@ impl Node {
     #[must_use]
     pub fn resolve(&self, name: &EndpointName) -> control::Resolution {
         self.control.resolve(name)
+    }
+
+    /// All who serve a name now, as far as this node knows: the owner first, then the others if it
+    /// is shared.
+    #[must_use]
+    pub fn holders(&self, name: &EndpointName) -> Vec<control::Holder> {
+        self.control.holders(name)
     }
 
     /// The names that begin with `prefix` and come behind `after`, in order: at most `limit`.

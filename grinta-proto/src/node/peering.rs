@@ -431,7 +431,9 @@ impl Node {
             ControlEvent::NameRenewed { name } => self.handle_name(now, &name),
             ControlEvent::Name(event) => {
                 match &event {
-                    NameEvent::Appeared { name, .. } => self.handle_name(now, name),
+                    NameEvent::Appeared { name, .. } | NameEvent::Reshared { name, .. } => {
+                        self.handle_name(now, name);
+                    }
                     NameEvent::Moved { name, owner, .. } => {
                         self.handle_name_moved(name, owner);
                         self.handle_name(now, name);

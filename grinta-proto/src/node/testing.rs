@@ -606,6 +606,7 @@ pub(super) fn request(endpoint: &str) -> DialRequest {
         open: open(endpoint, Direction::Both),
         timeout: Duration::from_secs(2),
         unknown_name: UnknownName::Fail,
+        choice: Choice::Owner,
     }
 }
 

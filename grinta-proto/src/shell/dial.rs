@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use crate::codec::Codec;
 use crate::name::EndpointName;
-use crate::node::{DialCause, DialError, DialId, DialRequest, DialStage, Dialled, UnknownName};
+use crate::node::{
+    Choice, DialCause, DialError, DialId, DialRequest, DialStage, Dialled, UnknownName,
+};
 use crate::shell::call::{Ask, Caller, Enveloping, Reply};
 use crate::shell::ends::{Codecs, Ends, MessageLimits};
 use crate::shell::flow::{Flow, Path, Receiver, Sender};
@@ -25,6 +27,7 @@ pub struct Dial<K = Untyped> {
     endpoint: String,
     timeout: Duration,
     unknown_name: UnknownName,
+    choice: Choice,
     kind: K,
 }
 
@@ -59,6 +62,7 @@ impl Dial {
             endpoint,
             timeout,
             unknown_name: UnknownName::Fail,
+            choice: Choice::Owner,
             kind,
         }
     }
@@ -115,6 +119,7 @@ impl Dial {
             endpoint,
             timeout,
             unknown_name,
+            choice,
             ..
         } = self;
         Dial {
@@ -122,6 +127,7 @@ impl Dial {
             endpoint,
             timeout,
             unknown_name,
+            choice,
             kind,
         }
     }
@@ -141,6 +147,12 @@ impl<K> Dial<K> {
         self
     }
 
+    /// Whom to dial of several nodes that share the name; the default is its owner.
+    pub fn choose(mut self, choice: Choice) -> Self {
+        self.choice = choice;
+        self
+    }
+
     async fn open<S, R>(self, codecs: Codecs<S, R>) -> Result<Ends<S, R>, DialError>
     where
         S: Send + 'static,
@@ -151,6 +163,7 @@ impl<K> Dial<K> {
             endpoint,
             timeout,
             unknown_name,
+            choice,
             ..
         } = self;
         let invalid = |cause| DialError {
@@ -190,6 +203,7 @@ impl<K> Dial<K> {
                 open,
                 timeout,
                 unknown_name,
+                choice,
             });
             state.dials.insert(
                 id,

@@ -162,6 +162,13 @@ impl OpenEndpoint {
         self
     }
 
+    /// Serves the name beside all other nodes that share it. Refused while a node serves it alone.
+    /// Takes the place of [`standby`](Self::standby) and [`confirmed`](Self::confirmed).
+    pub fn shared(mut self) -> Self {
+        self.claiming = Ok(Claiming::Shared);
+        self
+    }
+
     /// Asks `admit` about each flow before [`Endpoint::accept`] returns it. An error is a word to
     /// the dialler, of at most 512 bytes: the flow is refused as not allowed, which no dial tries
     /// again by itself, and the accepting task does not see it.

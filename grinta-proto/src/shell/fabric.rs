@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Labels, Neighbour};
 use crate::name::{EndpointName, FabricName, InvalidName, NodeName};
-use crate::node::control::Resolution;
+use crate::node::control::{Holder, Resolution};
 use crate::node::{
     Counters, IdentityConflict, JoinError, JoinReport, Member, Node, NodeError, Snapshot,
     SocketInfo, list,
@@ -277,6 +277,16 @@ impl Fabric {
     pub fn resolve(&self, name: impl AsRef<str>) -> Result<Resolution, InvalidName> {
         let name = EndpointName::new(name)?;
         Ok(self.shared().with(|state| state.node.resolve(&name)))
+    }
+
+    /// All who serve a name, as far as this node knows now: its owner first, then the others if it
+    /// is shared. Empty for a name that nobody reachable serves.
+    ///
+    /// # Errors
+    /// [`InvalidName`] if the name is none.
+    pub fn resolve_all(&self, name: impl AsRef<str>) -> Result<Vec<Holder>, InvalidName> {
+        let name = EndpointName::new(name)?;
+        Ok(self.shared().with(|state| state.node.holders(&name)))
     }
 
     /// The names that begin with `prefix`, in pages, as far as this node knows them.

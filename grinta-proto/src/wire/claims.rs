@@ -18,13 +18,27 @@ pub struct Stamp {
     pub counter: u32,
 }
 
-/// Whether a claim says that its owner holds the name or that it released it.
+/// Whether a claim says that its owner holds the name, alone or with others, or that it released
+/// it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ClaimState {
-    /// The owner serves the name, or stands by for it.
-    Held,
+    /// The owner serves the name alone, or stands by for it.
+    Exclusive,
+    /// The owner serves the name beside all others that share it.
+    Shared,
     /// The owner gave the name up.
     Released,
+}
+
+impl ClaimState {
+    /// Whether the owner holds the name, alone or with others.
+    #[must_use]
+    pub const fn is_held(self) -> bool {
+        match self {
+            Self::Exclusive | Self::Shared => true,
+            Self::Released => false,
+        }
+    }
 }
 
 /// One node's versioned statement that it holds, or released, a name.
@@ -36,7 +50,7 @@ pub struct Claim {
     pub version: Version,
     /// When the owner claimed the name.
     pub stamp: Stamp,
-    /// Held or released.
+    /// Held, alone or with others, or released.
     pub state: ClaimState,
 }
 

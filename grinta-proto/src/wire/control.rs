@@ -806,17 +806,17 @@ mod tests {
             any::<u64>(),
             any::<u64>(),
             any::<u32>(),
-            any::<bool>(),
+            prop::sample::select(vec![
+                ClaimState::Exclusive,
+                ClaimState::Shared,
+                ClaimState::Released,
+            ]),
         )
-            .prop_map(|(name, version, unix_ms, counter, held)| Claim {
+            .prop_map(|(name, version, unix_ms, counter, state)| Claim {
                 name: EndpointName::new(name).unwrap(),
                 version: Version(version),
                 stamp: Stamp { unix_ms, counter },
-                state: if held {
-                    ClaimState::Held
-                } else {
-                    ClaimState::Released
-                },
+                state,
             });
         (head(), any::<u64>(), vec(claim, 0..5)).prop_map(|(head, after, claims)| OwnerDelta {
             owner: head.owner,

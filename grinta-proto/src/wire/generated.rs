@@ -478,15 +478,14 @@ pub struct Claim {
     #[prost(uint64, tag = "2")]
     pub version: u64,
     /// When the name was claimed, in milliseconds since the Unix epoch, never behind a claim that the
-    /// owner had seen. The oldest claim owns the name.
+    /// owner had seen. The oldest claim owns the name. If it is shared, all who share the name serve it.
     #[prost(uint64, tag = "3")]
     pub stamp_unix_ms: u64,
     /// Orders claims of one millisecond.
     #[prost(uint32, tag = "4")]
     pub stamp_counter: u32,
-    /// The owner released the name.
-    #[prost(bool, tag = "5")]
-    pub released: bool,
+    #[prost(enumeration = "ClaimState", tag = "5")]
+    pub state: i32,
 }
 /// Asks who owns a name, as the receiver knows it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -617,6 +616,41 @@ impl SwimKind {
             "SWIM_KIND_FORWARDED_ACK" => Some(Self::ForwardedAck),
             "SWIM_KIND_GOSSIP" => Some(Self::Gossip),
             "SWIM_KIND_TURN_UNDEAD" => Some(Self::TurnUndead),
+            _ => None,
+        }
+    }
+}
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum ClaimState {
+    Unspecified = 0,
+    /// The owner serves the name alone, or stands by for it.
+    Exclusive = 1,
+    /// The owner serves the name beside all others that share it.
+    Shared = 2,
+    /// The owner gave the name up.
+    Released = 3,
+}
+impl ClaimState {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "CLAIM_STATE_UNSPECIFIED",
+            Self::Exclusive => "CLAIM_STATE_EXCLUSIVE",
+            Self::Shared => "CLAIM_STATE_SHARED",
+            Self::Released => "CLAIM_STATE_RELEASED",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "CLAIM_STATE_UNSPECIFIED" => Some(Self::Unspecified),
+            "CLAIM_STATE_EXCLUSIVE" => Some(Self::Exclusive),
+            "CLAIM_STATE_SHARED" => Some(Self::Shared),
+            "CLAIM_STATE_RELEASED" => Some(Self::Released),
             _ => None,
         }
     }

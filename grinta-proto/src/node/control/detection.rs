@@ -1,18 +1,17 @@
 //! Failure detection, from foca's decisions to events, timers and messages; and what others say
 //! about this node itself.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rand::seq::IteratorRandom;
 
-use super::directory::{ClaimMode, Standing};
 use super::identity::{Guard, Verdict};
 use super::leave::Life;
 use super::members::Entry;
 use super::swim::{self, Outcome, SwimTimer};
 use super::{Channel, Control, ControlEvent, ControlOutput, ControlTimer, Identity, Violation};
-use crate::name::{EndpointName, NodeName, Session};
+use crate::name::{NodeName, Session};
 use crate::node::event::MemberEvent;
 use crate::wire::claims::Version;
 use crate::wire::control::{
@@ -279,13 +278,9 @@ impl Control {
     /// Begins a session after one that an earlier run of this node had. What this node claimed
     /// is claimed anew, for the earlier claims end with their session.
     pub(super) fn outlive(&mut self, now: Instant, session: Session) {
-        let held: Vec<_> = self.directory.held().cloned().collect();
-        let owned: BTreeSet<_> = held
-            .iter()
-            .filter(|name| self.owns(name))
-            .cloned()
-            .collect();
-        let session = self.directory.restart(Session(session.0.saturating_add(1)));
+        let unix_time = self.wall.1 + now.saturating_duration_since(self.wall.0);
+        let session = Session(session.0.saturating_add(1));
+        let session = self.directory.renew(session, unix_time);
         self.labels.session = session;
         let identity = MemberIdentity {
             session,
@@ -293,24 +288,7 @@ impl Control {
             ..self.swim.identity().clone()
         };
         self.change_identity(now, identity);
-        let unix_time = self.wall.1 + now.saturating_duration_since(self.wall.0);
-        for name in held {
-            let standing = self
-                .directory
-                .claim(name.clone(), ClaimMode::Standby, unix_time);
-            if standing == Ok(Standing::Standby)
-                && owned.contains(&name)
-                && let Some(winner) = self.directory.owner_of(&name).cloned()
-            {
-                let event = ControlEvent::NameLost { name, winner };
-                self.outputs.push_back(ControlOutput::Event(event));
-            }
-        }
         self.tell_own_claims(now, Version(0));
-    }
-
-    pub(super) fn owns(&self, name: &EndpointName) -> bool {
-        self.directory.standing(name) == Some(Standing::Owner)
     }
 
     pub(super) fn change_identity(&mut self, now: Instant, identity: MemberIdentity) {

@@ -106,6 +106,22 @@ pub enum ControlEvent {
     },
 }
 
+/// A node that serves a name, as [`Control::holders`](super::Control::holders) tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Holder {
+    /// This node.
+    Local,
+    /// Another node.
+    Remote {
+        /// Which.
+        node: NodeName,
+        /// Where to dial it.
+        address: SocketAddr,
+        /// It does not answer at present, and may still.
+        suspect: bool,
+    },
+}
+
 /// Where a name is served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Resolution {

@@ -45,7 +45,8 @@ pub use self::confirm::{ConfirmError, Confirmation};
 use self::directory::{Change, Directory, DirectoryLimits};
 pub use self::directory::{ClaimError, ClaimMode};
 pub use self::event::{
-    Channel, ControlEvent, ControlOutput, Identity, ListedName, NamePage, Resolution, Violation,
+    Channel, ControlEvent, ControlOutput, Holder, Identity, ListedName, NamePage, Resolution,
+    Violation,
 };
 use self::gossip::Rumours;
 use self::identity::Guard;
@@ -89,6 +90,9 @@ pub struct Control {
     /// The wall clock as it was last told.
     wall: (Instant, Duration),
     gossip_timer: Option<TimerKey>,
+    /// When changes were last told to a few members.
+    gossiped: Option<Instant>,
+    changes_timer: Option<TimerKey>,
     push_pull_timer: Option<TimerKey>,
     /// How many more rounds of push and pull come soon.
     early_rounds: u32,
@@ -102,6 +106,7 @@ pub struct Control {
 enum ControlTimer {
     Swim(SwimTimer),
     Gossip,
+    TellChanges,
     PushPull,
     Seek,
     LeaveBound,
@@ -166,6 +171,8 @@ impl Control {
             is_synced: false,
             wall: (now, unix_time),
             gossip_timer: None,
+            gossiped: None,
+            changes_timer: None,
             push_pull_timer: None,
             early_rounds: 0,
             judgement: now,
@@ -276,6 +283,7 @@ impl Control {
             match timer {
                 ControlTimer::Swim(timer) => self.handle_swim_timer(now, timer),
                 ControlTimer::Gossip => self.gossip(now),
+                ControlTimer::TellChanges => self.changes_timer = None,
                 ControlTimer::PushPull => self.push_pull(now),
                 ControlTimer::Seek => self.seek(now),
                 ControlTimer::LeaveBound => self.finish_leave(),
@@ -409,7 +417,25 @@ impl Control {
 impl Control {
     /// After every turn: what became of names, and whether there is something to tell.
     fn settle(&mut self, now: Instant) {
-        while let Some(change) = self.directory.poll_change() {
+        self.tell_changes(now);
+        let has_news = !self.rumours.is_empty() && self.members.active_count() > 0;
+        if has_news && self.gossip_timer.is_none() && matches!(self.life, Life::Present) {
+            // The first news after a silence goes out at once, with what comes along meanwhile.
+            let interval = self.config.gossip_interval;
+            let rested = self.gossiped.map_or(now, |last| last + interval);
+            let delay = rested.saturating_duration_since(now).max(interval / 20);
+            let key = self.timers.arm(now, delay, ControlTimer::Gossip);
+            self.gossip_timer = Some(key);
+        }
+    }
+
+    /// Tells what became of names, so many at a time that no turn takes long; the next goes on.
+    fn tell_changes(&mut self, now: Instant) {
+        self.directory.tell_verdicts(CHANGES_PER_TURN);
+        for _ in 0..CHANGES_PER_TURN {
+            let Some(change) = self.directory.poll_change() else {
+                break;
+            };
             let event = match change {
                 Change::Appeared { name, owner } => {
                     ControlEvent::Name(NameEvent::Appeared { name, owner })
@@ -423,6 +449,9 @@ impl Control {
                     previous,
                     owner,
                 }),
+                Change::Reshared { name, owner } => {
+                    ControlEvent::Name(NameEvent::Reshared { name, owner })
+                }
                 Change::Gone { name, previous } => {
                     ControlEvent::Name(NameEvent::Gone { name, previous })
                 }
@@ -433,12 +462,9 @@ impl Control {
             self.outputs.push_back(ControlOutput::Event(event));
         }
         self.weigh_confirming();
-        let has_news = !self.rumours.is_empty() && self.members.active_count() > 0;
-        if has_news && self.gossip_timer.is_none() && matches!(self.life, Life::Present) {
-            let key = self
-                .timers
-                .arm(now, self.config.gossip_interval, ControlTimer::Gossip);
-            self.gossip_timer = Some(key);
+        if self.directory.has_changes() && self.changes_timer.is_none() {
+            let timer = ControlTimer::TellChanges;
+            self.changes_timer = Some(self.timers.arm(now, Duration::ZERO, timer));
         }
     }
 
@@ -539,6 +565,8 @@ const EARLY_ROUNDS: u32 = 5;
 
 /// The share of the interval after which they come.
 const EARLY_SHARE: u32 = 5;
+/// Changes of names that are told in one turn: about a millisecond's work.
+const CHANGES_PER_TURN: usize = 1024;
 
 /// Longest message on a stream, in bytes: half of a control frame, as lengths are estimates.
 const MESSAGE_LEN_MAX: usize = 32 * 1024;

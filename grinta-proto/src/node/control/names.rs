@@ -5,8 +5,10 @@ use std::time::{Duration, Instant};
 use rand::seq::IteratorRandom;
 
 use super::detection::member_output;
-use super::directory::{self, Applied, ClaimError, ClaimMode, Refusal, Standing};
-use super::{Channel, Control, ControlEvent, ControlOutput, ListedName, NamePage, Resolution};
+use super::directory::{self, Applied, ClaimError, ClaimMode, Located, Refusal, Standing};
+use super::{
+    Channel, Control, ControlEvent, ControlOutput, Holder, ListedName, NamePage, Resolution,
+};
 use crate::name::{EndpointName, NodeName, Session};
 use crate::wire::claims::{OwnerDelta, OwnerHead, Version};
 use crate::wire::control::{ControlMessage, DATAGRAM_LEN_MAX, Health, Rumour};
@@ -82,6 +84,24 @@ impl Control {
             },
             directory::Resolution::NotFound => missing,
         }
+    }
+
+    /// All who serve a name now, in the order in which they own it: one, unless it is shared.
+    #[must_use]
+    pub fn holders(&self, name: &EndpointName) -> Vec<Holder> {
+        let holder = |located: Located| {
+            if located.owner == *self.directory.local() {
+                return Some(Holder::Local);
+            }
+            let entry = self.members.get(&located.owner)?;
+            Some(Holder::Remote {
+                node: located.owner,
+                address: entry.identity.address,
+                suspect: entry.health == Health::Suspect,
+            })
+        };
+        let servers = self.directory.servers(name).into_iter();
+        servers.filter_map(holder).collect()
     }
 
     /// Names that somebody serves and that look like `name`: the nearest first, at most `limit`.
@@ -202,6 +222,7 @@ impl Control {
     /// Tells a few members what changed.
     pub(super) fn gossip(&mut self, now: Instant) {
         self.gossip_timer = None;
+        self.gossiped = Some(now);
         let listeners: Vec<_> = self
             .members
             .active()

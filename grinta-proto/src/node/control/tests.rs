@@ -144,6 +144,42 @@ fn a_name_claimed_on_both_sides_of_a_cut_settles_and_the_loser_hears_it_once() {
 }
 
 #[test]
+fn a_shared_name_is_served_by_all_who_share_it_and_are_there() {
+    let mut world = World::of(27, 6);
+    world.run(seconds(10));
+    for index in [1, 3] {
+        let standing = world.act(index, |control, now, unix| {
+            control.claim(now, unix, endpoint("pool"), ClaimMode::Shared)
+        });
+        assert_eq!(standing, Ok(directory::Standing::Owner));
+        world.run(seconds(2));
+    }
+    let holder = |index| Holder::Remote {
+        node: name(index),
+        address: address(index),
+        suspect: false,
+    };
+    let holders =
+        |world: &World, index: usize| world.node(index).control.holders(&endpoint("pool"));
+    assert_eq!(holders(&world, 0), [holder(1), holder(3)]);
+    assert_eq!(holders(&world, 3), [holder(1), Holder::Local]);
+    let owner = name(1);
+    let reshared = ControlEvent::Name(NameEvent::Reshared {
+        name: endpoint("pool"),
+        owner,
+    });
+    assert!(world.node(5).has(&reshared));
+    let refused = world.act(4, |control, now, unix| {
+        control.claim(now, unix, endpoint("pool"), ClaimMode::Exclusive)
+    });
+    assert!(matches!(refused, Err(ClaimError::Shared { .. })));
+    world.crash(1);
+    world.run(seconds(40));
+    assert_eq!(holders(&world, 0), [holder(3)]);
+    world.check();
+}
+
+#[test]
 fn the_names_of_the_down_are_unreachable_and_come_back_without_being_told() {
     let mut world = World::of(13, 8);
     world.run(seconds(10));

@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use crate::node::control::ClaimError;
 use crate::node::testing::{Guise, World, accepted, endpoint_name, node_name, open, request};
 use crate::node::{
-    DialCause, DialError, DialRequest, DialStage, Dialled, EndpointRefusal, Event, FlowReadError,
-    FlowWriteError, Origin, Payload, UnknownName, refusal,
+    Choice, DialCause, DialError, DialRequest, DialStage, Dialled, EndpointRefusal, Event,
+    FlowReadError, FlowWriteError, Origin, Payload, UnknownName, refusal,
 };
 use crate::wire::code::Code;
 use crate::wire::stream::{Direction, RefusalReason};
@@ -140,6 +140,7 @@ fn a_dial_may_wait_for_its_name() {
     let mut world = World::of(1, &["a", "b"]);
     let dial = world.node("a").dial(DialRequest {
         unknown_name: UnknownName::Wait,
+        choice: Choice::Owner,
         ..request("service")
     });
     world.run_for(Duration::from_secs(1));
@@ -149,6 +150,7 @@ fn a_dial_may_wait_for_its_name() {
 
     let dial = world.node("a").dial(DialRequest {
         unknown_name: UnknownName::Wait,
+        choice: Choice::Owner,
         ..request("never")
     });
     let error = world.dialled("a", dial).unwrap_err();

@@ -14,6 +14,7 @@ mod names;
 mod outages;
 mod quiet;
 mod random;
+mod shared;
 mod shutdown;
 mod snapshot;
 mod trust;

@@ -9,7 +9,7 @@ use rand::{RngExt, SeedableRng};
 
 use crate::node::testing::{World, accepted, endpoint_name, open};
 use crate::node::{
-    Claiming, DialId, DialRequest, Dialled, EndpointId, Event, FlowId, Incoming, Origin,
+    Choice, Claiming, DialId, DialRequest, Dialled, EndpointId, Event, FlowId, Incoming, Origin,
     UnknownName, refusal,
 };
 use crate::wire::code::Code;
@@ -127,6 +127,7 @@ impl Script {
                 true => UnknownName::Wait,
                 false => UnknownName::Fail,
             },
+            choice: Choice::Owner,
         };
         let program = &mut self.programs[index];
         let dial = self.world.node(program.name).dial(request);

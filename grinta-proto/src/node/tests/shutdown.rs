@@ -170,6 +170,7 @@ fn a_dial_that_waits_for_a_restarted_node_finds_the_new_one() {
     let dial = world.node("a").dial(crate::node::DialRequest {
         timeout: Duration::from_secs(10),
         unknown_name: crate::node::UnknownName::Wait,
+        choice: crate::node::Choice::Owner,
         ..request("service")
     });
     world.run_for(Duration::from_millis(50));

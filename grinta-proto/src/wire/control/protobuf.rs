@@ -501,7 +501,7 @@ impl From<&Claim> for generated::Claim {
             version: claim.version.0,
             stamp_unix_ms: claim.stamp.unix_ms,
             stamp_counter: claim.stamp.counter,
-            released: claim.state == ClaimState::Released,
+            state: encode_claim_state(claim.state).into(),
         }
     }
 }
@@ -517,12 +517,27 @@ impl TryFrom<generated::Claim> for Claim {
                 unix_ms: claim.stamp_unix_ms,
                 counter: claim.stamp_counter,
             },
-            state: if claim.released {
-                ClaimState::Released
-            } else {
-                ClaimState::Held
-            },
+            state: decode_claim_state(claim.state)?,
         })
+    }
+}
+
+const fn encode_claim_state(state: ClaimState) -> generated::ClaimState {
+    match state {
+        ClaimState::Exclusive => generated::ClaimState::Exclusive,
+        ClaimState::Shared => generated::ClaimState::Shared,
+        ClaimState::Released => generated::ClaimState::Released,
+    }
+}
+
+fn decode_claim_state(value: i32) -> Result<ClaimState, MalformedMessage> {
+    match generated::ClaimState::try_from(value) {
+        Ok(generated::ClaimState::Exclusive) => Ok(ClaimState::Exclusive),
+        Ok(generated::ClaimState::Shared) => Ok(ClaimState::Shared),
+        Ok(generated::ClaimState::Released) => Ok(ClaimState::Released),
+        Ok(generated::ClaimState::Unspecified) | Err(_) => {
+            Err(FieldFault::Unknown { value }.at("Claim", "state"))
+        }
     }
 }
 

@@ -3,9 +3,15 @@
 //! A change is kept per name, as who owned the name when it was last told: whatever happens until
 //! the next poll folds into one change or none. So a reader that stays away costs at most one
 //! entry for each name that existed at its last poll or exists now.
+//!
+//! The watchers' view of who is reachable follows the verdicts name by name, in the slices of
+//! [`Directory::tell_verdicts`](super::Directory::tell_verdicts): a verdict about an owner of many
+//! names costs nothing at once. What is told always folds to that view, which ends as the truth.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::index::{Service, Succession};
+use super::owners::Owners;
 use crate::name::{EndpointName, NodeName};
 
 /// A change of who owns a name.
@@ -27,6 +33,14 @@ pub enum Change {
         /// Who owns it.
         owner: NodeName,
     },
+    /// Of those who share a name, some began or ceased to serve it; its owner stayed. Their set may
+    /// be the same again by now.
+    Reshared {
+        /// The name.
+        name: EndpointName,
+        /// Its owner.
+        owner: NodeName,
+    },
     /// Nobody reachable owns the name any more.
     Gone {
         /// The name.
@@ -34,14 +48,15 @@ pub enum Change {
         /// Who owned it.
         previous: NodeName,
     },
-    /// Our claim of a name gave way to an older one. It stands by from now on. Told once per loss.
+    /// Our claim of a name gave way to an older one, with which it cannot share the name. It stands
+    /// by from now on. Told once per loss.
     Lost {
         /// The name.
         name: EndpointName,
         /// Who owns it.
         winner: NodeName,
     },
-    /// Our claim, which stood by, owns the name now.
+    /// Our claim, which stood by, serves the name now.
     Promoted {
         /// The name.
         name: EndpointName,
@@ -51,37 +66,59 @@ pub enum Change {
 /// What a claim of our own has come to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
-    /// We own the name.
+    /// We serve the name: alone, or beside others that share it.
     Owner,
-    /// Another owns it; we take over when they release it or go down.
+    /// Others serve it; we take over when they release it or go down.
     Standby,
 }
 
 /// Names whose owner may differ from what was told.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// Who owned the name when it was last told; always another than now.
-    told: BTreeMap<EndpointName, Option<NodeName>>,
+    /// Always another service than now.
+    told: BTreeMap<EndpointName, LastTold>,
     /// Names that we gained or lost.
     ours: BTreeSet<EndpointName>,
 }
 
+/// How a name was served when it was last told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct LastTold {
+    pub(super) owner: Option<NodeName>,
+    /// Whether those who share it have changed since.
+    pub(super) is_reshared: bool,
+}
+
 impl Changes {
-    /// Notes that a name went from `before` to `after`.
-    pub(super) fn note(
-        &mut self,
-        name: &EndpointName,
-        before: Option<&NodeName>,
-        after: Option<&NodeName>,
-    ) {
-        match self.told.get(name) {
+    /// Notes that another owns a name or that others serve it.
+    pub(super) fn note(&mut self, owners: &Owners, name: &EndpointName, change: Succession) {
+        let Succession {
+            before,
+            after,
+            concerns_us,
+        } = change;
+        if before == after {
+            return;
+        }
+        if concerns_us {
+            self.ours.insert(name.clone());
+        }
+        let named = |service: Service| service.owner.map(|id| &owners[id].name);
+        let is_shared = before.servers.max(after.servers) > 1;
+        match self.told.get_mut(name) {
             None => {
-                self.told.insert(name.clone(), before.cloned());
+                let last = LastTold {
+                    owner: named(before).cloned(),
+                    is_reshared: is_shared,
+                };
+                self.told.insert(name.clone(), last);
             }
-            Some(told) if told.as_ref() == after => {
-                self.told.remove(name);
+            Some(last) => {
+                last.is_reshared |= is_shared;
+                if last.owner.as_ref() == named(after) && !last.is_reshared {
+                    self.told.remove(name);
+                }
             }
-            Some(_) => {}
         }
     }
 
@@ -101,12 +138,12 @@ impl Changes {
         self.ours.pop_first()
     }
 
-    pub(super) fn pop_told(&mut self) -> Option<(EndpointName, Option<NodeName>)> {
+    pub(super) fn pop_told(&mut self) -> Option<(EndpointName, LastTold)> {
         self.told.pop_first()
     }
 
-    pub(super) fn told(&self) -> impl Iterator<Item = (&EndpointName, Option<&NodeName>)> {
-        self.told.iter().map(|(name, told)| (name, told.as_ref()))
+    pub(super) fn told(&self) -> impl Iterator<Item = (&EndpointName, &LastTold)> {
+        self.told.iter()
     }
 
     pub(super) fn len(&self) -> usize {

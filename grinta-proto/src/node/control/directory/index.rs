@@ -3,14 +3,14 @@
 //! Most names have one claimant ever, so that case takes 16 bytes and knows only where to look
 //! further. Where there are several they are kept in the order in which they own the name: the
 //! oldest stamp first, then the lowest node name. The owner is the first of them that holds the
-//! name and is reachable.
+//! name and is reachable. If it shares the name, all who share it and are reachable serve it too.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::ops::Bound;
 use std::slice;
 
-use super::owners::{OwnerId, Owners};
+use super::owners::{LOCAL, OwnerId, Owners};
 use crate::name::EndpointName;
 use crate::wire::claims::{Claim, ClaimState, Stamp, Version};
 
@@ -55,11 +55,23 @@ pub(super) struct Filed {
     pub(super) change: Succession,
 }
 
-/// Who owned a name before a change and who owns it after.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Who serves a name, in short: around a change of one claim or of one owner's verdict, two of
+/// these are equal exactly if the same nodes serve the name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Service {
+    /// Who owns the name.
+    pub(super) owner: Option<OwnerId>,
+    /// How many serve it, the owner among them.
+    pub(super) servers: usize,
+}
+
+/// Who serves a name before a change and who after it, as the watchers are told.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Succession {
-    pub(super) before: Option<OwnerId>,
-    pub(super) after: Option<OwnerId>,
+    pub(super) before: Service,
+    pub(super) after: Service,
+    /// Whether this node claims the name.
+    pub(super) concerns_us: bool,
 }
 
 impl Index {
@@ -76,8 +88,9 @@ impl Index {
                 let name = vacant.key().clone();
                 let candidates = vacant.insert(Candidates::One(holder));
                 let change = Succession {
-                    before: None,
-                    after: candidates.winner(owners),
+                    before: Service::default(),
+                    after: candidates.told_service(owners),
+                    concerns_us: id == LOCAL,
                 };
                 Some(Filed {
                     name,
@@ -92,7 +105,7 @@ impl Index {
                 if replaced.is_some_and(|version| version >= claim.version) {
                     return None;
                 }
-                let before = candidates.winner(owners);
+                let before = candidates.told_service(owners);
                 candidates.put(
                     owners,
                     Ranked {
@@ -100,10 +113,7 @@ impl Index {
                         holder,
                     },
                 );
-                let change = Succession {
-                    before,
-                    after: candidates.winner(owners),
-                };
+                let change = candidates.succession(owners, before);
                 Some(Filed {
                     name,
                     replaced,
@@ -121,27 +131,26 @@ impl Index {
         name: &EndpointName,
     ) -> Succession {
         let Some(candidates) = self.names.get_mut(name) else {
-            return Succession {
-                before: None,
-                after: None,
-            };
+            return Succession::default();
         };
-        let before = candidates.winner(owners);
-        let after = match candidates {
-            Candidates::One(holder) if holder.owner != id => before,
-            Candidates::One(_) => {
+        let before = candidates.told_service(owners);
+        match candidates {
+            Candidates::One(holder) if holder.owner == id => {
                 self.names.remove(name);
-                None
+                return Succession {
+                    before,
+                    ..Succession::default()
+                };
             }
+            Candidates::One(_) => {}
             Candidates::Many(rivals) => {
                 rivals.0.retain(|ranked| ranked.holder.owner != id);
                 if let [last] = rivals.0[..] {
                     *candidates = Candidates::One(last.holder);
                 }
-                candidates.winner(owners)
             }
-        };
-        Succession { before, after }
+        }
+        candidates.succession(owners, before)
     }
 
     pub(super) fn get(&self, name: &EndpointName) -> Option<&Candidates> {
@@ -196,24 +205,44 @@ impl Candidates {
 
     /// Who owns the name.
     pub(super) fn winner(&self, owners: &Owners) -> Option<OwnerId> {
-        self.iter()
-            .find(|holder| holder.is_held() && owners[holder.owner].reachable)
+        self.servers(|holder| owners[holder.owner].reachable)
+            .next()
             .map(|holder| holder.owner)
     }
 
-    /// How the name changes hands if the reachable `id` ceases to be reachable.
-    pub(super) fn succession_without(&self, owners: &Owners, id: OwnerId) -> Succession {
-        let mut reachable = self
+    /// Those who serve the name if it is served by whom `can_serve` says: the first who holds it,
+    /// and if that one shares it, all others who share it.
+    pub(super) fn servers(
+        &self,
+        can_serve: impl Fn(&Holder) -> bool,
+    ) -> impl Iterator<Item = &Holder> {
+        let mut holders = self
             .iter()
-            .filter(|holder| holder.is_held() && owners[holder.owner].reachable)
-            .map(|holder| holder.owner);
-        let before = reachable.next();
-        let after = if before == Some(id) {
-            reachable.next()
-        } else {
-            before
-        };
-        Succession { before, after }
+            .filter(move |holder| holder.is_held() && can_serve(holder));
+        let first = holders.next();
+        let is_shared = first.is_some_and(Holder::is_shared);
+        let others = is_shared.then(|| holders.filter(|holder| holder.is_shared()));
+        first.into_iter().chain(others.into_iter().flatten())
+    }
+
+    /// Who serves the name as the watchers are told.
+    pub(super) fn told_service(&self, owners: &Owners) -> Service {
+        let mut servers =
+            self.servers(|holder| owners[holder.owner].is_told_reachable(holder.version));
+        let owner = servers.next().map(|holder| holder.owner);
+        Service {
+            owner,
+            servers: usize::from(owner.is_some()) + servers.count(),
+        }
+    }
+
+    /// What a change did to the name, which was served as `before` says.
+    pub(super) fn succession(&self, owners: &Owners, before: Service) -> Succession {
+        Succession {
+            before,
+            after: self.told_service(owners),
+            concerns_us: self.of(LOCAL).is_some(),
+        }
     }
 
     fn put(&mut self, owners: &Owners, new: Ranked) {
@@ -283,10 +312,11 @@ impl Ranked {
 
 impl Holder {
     pub(super) fn is_held(&self) -> bool {
-        match self.state {
-            ClaimState::Held => true,
-            ClaimState::Released => false,
-        }
+        self.state.is_held()
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.state == ClaimState::Shared
     }
 
     pub(super) fn stamp(&self, owners: &Owners) -> Stamp {
@@ -294,16 +324,6 @@ impl Holder {
         claim
             .expect("every indexed claim is in its owner's set")
             .stamp()
-    }
-}
-
-impl Succession {
-    /// The same change the other way round.
-    pub(super) fn reversed(self) -> Self {
-        Self {
-            before: self.after,
-            after: self.before,
-        }
     }
 }
 

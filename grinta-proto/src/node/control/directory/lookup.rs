@@ -93,7 +93,7 @@ impl Directory {
         let Some(candidates) = self.index.get(name) else {
             return Resolution::NotFound;
         };
-        if let Some(holder) = candidates.iter().find(|holder| self.is_served(holder)) {
+        if let Some(holder) = candidates.servers(|holder| self.is_served(holder)).next() {
             return if holder.owner == LOCAL {
                 Resolution::Local
             } else {
@@ -107,6 +107,17 @@ impl Directory {
             },
             None => Resolution::NotFound,
         }
+    }
+
+    /// All that serve a name and can be dialled, this node among them, in the order in which they
+    /// own it: one, unless the name is shared. Skips claims that were marked stale.
+    #[must_use]
+    pub fn servers(&self, name: &EndpointName) -> Vec<Located> {
+        let Some(candidates) = self.index.get(name) else {
+            return Vec::new();
+        };
+        let servers = candidates.servers(|holder| self.is_served(holder));
+        servers.map(|holder| self.locate(holder)).collect()
     }
 
     /// All that serve a name or stand by for it and can be dialled, this node among them, in the

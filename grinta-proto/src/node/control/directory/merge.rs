@@ -1,8 +1,8 @@
 //! How replicas learn from each other: deltas in, deltas out.
 
+use super::Directory;
 use super::index::Holder;
 use super::owners::{Entry, LOCAL, OwnerId, Tally};
-use super::{Directory, note};
 use crate::name::{EndpointName, Session};
 use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Version};
 
@@ -253,7 +253,7 @@ impl Directory {
         if let Some(replaced) = filed.replaced.and_then(|version| owner.remove(version)) {
             self.totals.subtract(replaced.state);
         }
-        note(&mut self.changes, &self.owners, &filed.name, filed.change);
+        self.changes.note(&self.owners, &filed.name, filed.change);
         self.totals.add(claim.state);
         self.owners[id].insert(
             claim.version,
@@ -314,10 +314,7 @@ impl Directory {
             return None;
         }
         let earlier = self.holder(id, name);
-        let more_held = match state {
-            ClaimState::Held => !earlier.is_some_and(Holder::is_held),
-            ClaimState::Released => false,
-        };
+        let more_held = state.is_held() && !earlier.is_some_and(Holder::is_held);
         let reached = bounds.into_iter().find(|&(tally, limit)| {
             (more_held && tally.held >= limit)
                 || (earlier.is_none() && tally.total() >= limit.saturating_mul(2))
@@ -338,7 +335,7 @@ impl Directory {
     fn unlink(&mut self, id: OwnerId, entry: &Entry) {
         self.totals.subtract(entry.state);
         let change = self.index.remove(&self.owners, id, &entry.name);
-        note(&mut self.changes, &self.owners, &entry.name, change);
+        self.changes.note(&self.owners, &entry.name, change);
     }
 }
 

@@ -26,8 +26,10 @@
 //! # Who owns a name
 //!
 //! A pure function of the claims and of which owners are reachable: the oldest stamp, then the
-//! lowest node name. All claimants but the owner stand by. An owner that is not reachable is
-//! hidden, its claims dormant; its return moves no names. What an owner denies when it is dialled
+//! lowest node name. A claim says whether its owner would serve the name alone or share it. If the
+//! owner's claim is shared, all shared claims of reachable owners serve the name beside it; all
+//! other claimants stand by. An owner that is not reachable is hidden, its claims dormant; its
+//! return moves no names. What an owner denies when it is dialled
 //! ([`Directory::mark_stale`]) is skipped when we look for a place to dial, and by nothing else,
 //! for other nodes do not know of it.
 //!
@@ -44,7 +46,7 @@ mod owners;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub use change::{Change, Standing};
@@ -55,8 +57,8 @@ pub use owners::BUCKETS;
 
 use self::change::Changes;
 use self::clock::HybridClock;
-use self::index::{Index, Succession};
-use self::owners::{LOCAL, Owners, Tally};
+use self::index::{Holder, Index};
+use self::owners::{LOCAL, OwnerId, Owners, Tally};
 use crate::name::{EndpointName, NodeName, Session};
 use crate::wire::claims::{Claim, ClaimState, OwnerHead, Version};
 
@@ -70,6 +72,8 @@ pub struct Directory {
     clock: HybridClock,
     /// What we last told of each name that we hold.
     standings: BTreeMap<EndpointName, Standing>,
+    /// Owners of whom the watchers were not told all of the latest verdict.
+    telling: BTreeSet<OwnerId>,
     changes: Changes,
 }
 
@@ -95,18 +99,28 @@ pub enum ClaimMode {
     /// To serve the name alone; while another serves it the claim stands by, and takes over
     /// ([`Change::Promoted`]) when all older ones are released or go down.
     Standby,
+    /// To serve the name beside all others that share it; refused while another serves it alone.
+    Shared,
 }
 
 /// Why a name was not claimed. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClaimError {
-    /// Another node serves the name.
+    /// Another node serves the name alone.
     #[error("the name {name} is served by {owner}; release it there, or choose another name")]
     Taken {
         /// The name.
         name: EndpointName,
         /// Who serves it.
+        owner: NodeName,
+    },
+    /// Other nodes share the name, and the claim would not.
+    #[error("the name {name} is shared by {owner} and maybe others; share it, or choose another")]
+    Shared {
+        /// The name.
+        name: EndpointName,
+        /// Who owns it, of those who share it.
         owner: NodeName,
     },
     /// This node holds the name already.
@@ -139,6 +153,7 @@ impl Directory {
             totals: Tally::default(),
             clock: HybridClock::default(),
             standings: BTreeMap::new(),
+            telling: BTreeSet::new(),
             changes: Changes::default(),
         }
     }
@@ -161,6 +176,27 @@ impl Directory {
         session
     }
 
+    /// Begins a later run of the local node as [`Directory::restart`] does, and claims anew what it
+    /// held. A name that somebody else serves by now is told as lost.
+    pub fn renew(&mut self, session: Session, unix_time: Duration) -> Session {
+        let standings = std::mem::take(&mut self.standings);
+        let held: Vec<_> = standings
+            .keys()
+            .map(|name| {
+                let ours = self.index.get(name).and_then(|it| it.of(LOCAL));
+                let ours = ours.expect("every name we hold is in the index");
+                (name.clone(), ours.state)
+            })
+            .collect();
+        let session = self.restart(session);
+        for (name, state) in held {
+            self.place(&name, state, unix_time);
+            self.changes.note_ours(&name);
+        }
+        self.standings = standings;
+        session
+    }
+
     /// Claims a name as `mode` says, and returns what the claim has come to. `unix_time` is the
     /// wall clock, as the time since the Unix epoch.
     ///
@@ -172,41 +208,36 @@ impl Directory {
         mode: ClaimMode,
         unix_time: Duration,
     ) -> Result<Standing, ClaimError> {
-        if self.standings.contains_key(&name) {
+        let rivals = self.index.get(&name);
+        if rivals
+            .and_then(|rivals| rivals.of(LOCAL))
+            .is_some_and(Holder::is_held)
+        {
             return Err(ClaimError::AlreadyHeld { name });
         }
-        if let Some(owner) = self.owner_of(&name) {
-            match mode {
-                ClaimMode::Standby => {}
-                ClaimMode::Exclusive => {
-                    let owner = owner.clone();
-                    return Err(ClaimError::Taken { name, owner });
-                }
+        let first = rivals.and_then(|rivals| rivals.servers(|it| self.is_reachable(it)).next());
+        let state = match mode {
+            ClaimMode::Exclusive | ClaimMode::Standby => ClaimState::Exclusive,
+            ClaimMode::Shared => ClaimState::Shared,
+        };
+        let standing = match first {
+            None => Standing::Owner,
+            Some(first) if first.is_shared() && mode == ClaimMode::Shared => Standing::Owner,
+            Some(_) if mode == ClaimMode::Standby => Standing::Standby,
+            Some(first) => {
+                let owner = self.owners[first.owner].name.clone();
+                return Err(match first.state {
+                    ClaimState::Shared => ClaimError::Shared { name, owner },
+                    ClaimState::Exclusive | ClaimState::Released => {
+                        ClaimError::Taken { name, owner }
+                    }
+                });
             }
-        }
-        if let Some(limit) = self.limit_reached(LOCAL, &name, ClaimState::Held) {
+        };
+        if let Some(limit) = self.limit_reached(LOCAL, &name, state) {
             return Err(ClaimError::TooMany { limit });
         }
-        let rivals = self.index.get(&name);
-        let is_served = rivals.is_some_and(|rivals| rivals.winner(&self.owners).is_some());
-        let rival = rivals.and_then(|rivals| rivals.latest_stamp(&self.owners));
-        let stamp = self.clock.stamp(unix_time, rival);
-        let version = self.next_version();
-        self.store(
-            LOCAL,
-            &Claim {
-                name: name.clone(),
-                version,
-                stamp,
-                state: ClaimState::Held,
-            },
-        );
-        self.owners.rehash(LOCAL);
-        let standing = if is_served {
-            Standing::Standby
-        } else {
-            Standing::Owner
-        };
+        self.place(&name, state, unix_time);
         self.standings.insert(name, standing);
         Ok(standing)
     }
@@ -293,8 +324,7 @@ impl Directory {
             self.owners.rehash(id);
         }
         if !self.owners[id].reachable {
-            self.owners[id].reachable = true;
-            self.note_claims_of(id, Succession::reversed);
+            self.turn(id);
         }
     }
 
@@ -304,8 +334,7 @@ impl Directory {
             return;
         };
         if self.owners[id].reachable {
-            self.note_claims_of(id, |without| without);
-            self.owners[id].reachable = false;
+            self.turn(id);
         }
     }
 
@@ -328,10 +357,39 @@ impl Directory {
             return;
         };
         self.clear(id);
+        self.telling.remove(&id);
         self.owners.remove(id);
     }
 
-    /// Takes the next change: first what became of our own claims, then who owns which name.
+    /// Lets the changes that the latest verdicts about owners make follow them, for at most
+    /// `claims` claims. Who owns what follows a verdict at once, whatever is told of it.
+    pub fn tell_verdicts(&mut self, claims: usize) {
+        for _ in 0..claims {
+            let Some(&id) = self.telling.first() else {
+                return;
+            };
+            let Some((version, entry)) = self.owners[id].next_untold() else {
+                self.owners[id].telling = None;
+                self.telling.remove(&id);
+                continue;
+            };
+            let name = entry.name.clone();
+            let candidates = self.index.get(&name).expect("every claim is in the index");
+            let before = candidates.told_service(&self.owners);
+            self.owners[id].set_told(version);
+            let change = candidates.succession(&self.owners, before);
+            self.changes.note(&self.owners, &name, change);
+        }
+    }
+
+    /// Whether verdicts or changes wait to be told.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        !self.telling.is_empty() || self.changes.len() > 0
+    }
+
+    /// Takes the next change: first what became of our own claims, then who owns which name. Those
+    /// that come of a verdict about an owner are there after [`Directory::tell_verdicts`].
     #[must_use]
     pub fn poll_change(&mut self) -> Option<Change> {
         while let Some(name) = self.changes.pop_ours() {
@@ -347,11 +405,14 @@ impl Directory {
                 (Standing::Owner, _) | (Standing::Standby, None) => Change::Promoted { name },
             });
         }
-        while let Some((name, told)) = self.changes.pop_told() {
-            match (told, self.owner_of(&name).cloned()) {
+        while let Some((name, last)) = self.changes.pop_told() {
+            match (last.owner, self.told_owner_of(&name).cloned()) {
                 (None, None) => {}
                 (None, Some(owner)) => return Some(Change::Appeared { name, owner }),
                 (Some(previous), None) => return Some(Change::Gone { name, previous }),
+                (Some(previous), Some(owner)) if previous == owner => {
+                    return Some(Change::Reshared { name, owner });
+                }
                 (Some(previous), Some(owner)) => {
                     return Some(Change::Moved {
                         name,
@@ -459,17 +520,40 @@ impl Directory {
                 .get(name)
                 .and_then(|candidates| candidates.of(LOCAL));
             assert!(
-                ours.is_some_and(index::Holder::is_held),
+                ours.is_some_and(Holder::is_held),
                 "{name} has a standing and no claim"
             );
         }
-        for (name, told) in self.changes.told() {
-            assert_ne!(
-                told,
-                self.owner_of(name),
+        for (name, last) in self.changes.told() {
+            assert!(
+                last.is_reshared || last.owner.as_ref() != self.told_owner_of(name),
                 "{name} waits to be told and has not changed"
             );
         }
+        for (id, owner) in self.owners.iter() {
+            assert_eq!(
+                owner.telling.is_some(),
+                self.telling.contains(&id),
+                "{} is told of by nobody",
+                owner.name
+            );
+        }
+    }
+
+    /// Makes a claim of ours, younger than all claims of the name that are known.
+    fn place(&mut self, name: &EndpointName, state: ClaimState, unix_time: Duration) {
+        let rivals = self.index.get(name);
+        let rival = rivals.and_then(|rivals| rivals.latest_stamp(&self.owners));
+        let stamp = self.clock.stamp(unix_time, rival);
+        let version = self.next_version();
+        let claim = Claim {
+            name: name.clone(),
+            version,
+            stamp,
+            state,
+        };
+        self.store(LOCAL, &claim);
+        self.owners.rehash(LOCAL);
     }
 
     fn next_version(&mut self) -> Version {
@@ -479,14 +563,33 @@ impl Directory {
     }
 
     fn standing_of(&self, name: &EndpointName) -> Standing {
-        let winner = self
-            .index
-            .get(name)
-            .and_then(|candidates| candidates.winner(&self.owners));
-        if winner == Some(LOCAL) {
+        let candidates = self.index.get(name);
+        let serves = candidates.is_some_and(|candidates| {
+            let mut servers = candidates.servers(|holder| self.is_reachable(holder));
+            servers.any(|holder| holder.owner == LOCAL)
+        });
+        if serves {
             Standing::Owner
         } else {
             Standing::Standby
+        }
+    }
+
+    fn is_reachable(&self, holder: &Holder) -> bool {
+        self.owners[holder.owner].reachable
+    }
+
+    /// Who owns a name, as the watchers are told.
+    fn told_owner_of(&self, name: &EndpointName) -> Option<&NodeName> {
+        let service = self.index.get(name)?.told_service(&self.owners);
+        Some(&self.owners[service.owner?].name)
+    }
+
+    fn turn(&mut self, id: OwnerId) {
+        let owner = &mut self.owners[id];
+        owner.turn();
+        if owner.telling.is_some() {
+            self.telling.insert(id);
         }
     }
 
@@ -502,25 +605,6 @@ impl Directory {
             .expect("all releases counted lie above the floor");
         self.raise_floor(LOCAL, floor);
     }
-
-    /// Notes the changes that an owner's coming or going makes to the names it holds; `direct`
-    /// says which way. The owner must be reachable at the time.
-    fn note_claims_of(&mut self, id: owners::OwnerId, direct: fn(Succession) -> Succession) {
-        let Self {
-            owners,
-            index,
-            changes,
-            ..
-        } = self;
-        let owner = &owners[id];
-        for (_, entry) in owner.claims_in(Version(0), Version(u64::MAX)) {
-            let Some(candidates) = index.get(&entry.name) else {
-                continue;
-            };
-            let change = direct(candidates.succession_without(owners, id));
-            note(changes, owners, &entry.name, change);
-        }
-    }
 }
 
 impl Default for DirectoryLimits {
@@ -530,18 +614,5 @@ impl Default for DirectoryLimits {
             names_per_owner_max: 100_000,
             owners_max: 16_384,
         }
-    }
-}
-
-/// Notes that a name changed hands, if it did.
-fn note(changes: &mut Changes, owners: &Owners, name: &EndpointName, change: Succession) {
-    let Succession { before, after } = change;
-    if before == after {
-        return;
-    }
-    let named = |id: Option<_>| id.map(|id| &owners[id].name);
-    changes.note(name, named(before), named(after));
-    if before == Some(LOCAL) || after == Some(LOCAL) {
-        changes.note_ours(name);
     }
 }

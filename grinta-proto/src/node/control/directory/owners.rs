@@ -37,6 +37,8 @@ pub(super) struct Owner {
     pub(super) version: Version,
     pub(super) floor: Version,
     pub(super) reachable: bool,
+    /// How far the watchers were told of the latest verdict about the owner; `None` if they know.
+    pub(super) telling: Option<Telling>,
     /// Only the marker is left: the head stands, its claims were given up.
     pub(super) dropped: bool,
     /// Claims that their owner denied when it was dialled.
@@ -54,6 +56,17 @@ pub(super) struct Entry {
     unix_ms: u64,
     counter: u32,
     pub(super) state: ClaimState,
+}
+
+/// A verdict about an owner that is being told, name by name: who the watchers take to be
+/// reachable depends on the version of the claim. Verdicts that change meanwhile only turn the
+/// boundary round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Telling {
+    /// Claims up to this version are told as `below`, later ones as the opposite.
+    pub(super) boundary: Version,
+    /// Whether the owner is told as reachable for the claims up to the boundary.
+    pub(super) below: bool,
 }
 
 /// How many claims hold a name, and how many released one.
@@ -181,6 +194,7 @@ impl Owner {
             version: Version(0),
             floor: Version(0),
             reachable: false,
+            telling: None,
             dropped: false,
             stale: BTreeSet::new(),
             tally: Tally::default(),
@@ -236,6 +250,50 @@ impl Owner {
         Some(entry)
     }
 
+    /// The verdict about the owner turned. It counts at once; the watchers are told of it claim by
+    /// claim.
+    pub(super) fn turn(&mut self) {
+        self.reachable = !self.reachable;
+        if self.telling.is_none() && !self.claims.is_empty() {
+            self.telling = Some(Telling {
+                boundary: Version(0),
+                below: self.reachable,
+            });
+        }
+    }
+
+    /// Whether the watchers take the owner to be reachable for its claim at `version`.
+    pub(super) fn is_told_reachable(&self, version: Version) -> bool {
+        match self.telling {
+            None => self.reachable,
+            Some(Telling { boundary, below }) => (version <= boundary) == below,
+        }
+    }
+
+    /// The next claim for which the watchers are to be told the latest verdict.
+    pub(super) fn next_untold(&self) -> Option<(Version, &Entry)> {
+        let Telling { boundary, below } = self.telling?;
+        let untold = if below == self.reachable {
+            let above = (ops::Bound::Excluded(boundary), ops::Bound::Unbounded);
+            self.claims.range(above).next()
+        } else {
+            self.claims.range(..=boundary).next_back()
+        };
+        untold.map(|(&version, entry)| (version, entry))
+    }
+
+    /// The watchers are told the latest verdict for the claim at `version`, which
+    /// [`Owner::next_untold`] named.
+    pub(super) fn set_told(&mut self, version: Version) {
+        if let Some(telling) = &mut self.telling {
+            telling.boundary = if telling.below == self.reachable {
+                version
+            } else {
+                Version(version.0 - 1)
+            };
+        }
+    }
+
     /// Takes all claims out, for the caller to unlink.
     pub(super) fn take_claims(&mut self) -> BTreeMap<Version, Entry> {
         self.tally = Tally::default();
@@ -277,7 +335,7 @@ impl Owner {
                 self.version,
             );
             assert!(
-                entry.state == ClaimState::Held || version > self.floor,
+                entry.state.is_held() || version > self.floor,
                 "{}: the release of {name} at {version:?} outlives the floor {:?}",
                 self.name,
                 self.floor,
@@ -341,7 +399,7 @@ impl Tally {
 
     fn of(&mut self, state: ClaimState) -> &mut usize {
         match state {
-            ClaimState::Held => &mut self.held,
+            ClaimState::Exclusive | ClaimState::Shared => &mut self.held,
             ClaimState::Released => &mut self.released,
         }
     }

@@ -130,7 +130,7 @@ fn who_misses_a_change_pulls_it_from_whoever_told_the_next() {
             unix_ms: 1,
             counter: 0,
         },
-        state: ClaimState::Held,
+        state: ClaimState::Exclusive,
     };
     let rumour = Rumour {
         deltas: vec![OwnerDelta {

@@ -194,7 +194,11 @@ fn the_owner_is_a_function_of_the_set_of_claims() {
                 observer.set_reachable(&node(owner), Session(1));
             }
             for claim in order {
-                observer.apply(&single_claim(claims[claim].0, claims[claim].1));
+                observer.apply(&single_claim(
+                    claims[claim].0,
+                    claims[claim].1,
+                    ClaimState::Exclusive,
+                ));
                 observer.check_invariants();
             }
             let candidates = observer.candidates(&endpoint("svc"));
@@ -217,7 +221,7 @@ fn the_owner_is_a_function_of_the_set_of_claims() {
     }
 }
 
-fn single_claim(owner: &str, unix_ms: u64) -> OwnerDelta {
+pub(super) fn single_claim(owner: &str, unix_ms: u64, state: ClaimState) -> OwnerDelta {
     let claim = Claim {
         name: endpoint("svc"),
         version: Version(1),
@@ -225,7 +229,7 @@ fn single_claim(owner: &str, unix_ms: u64) -> OwnerDelta {
             unix_ms,
             counter: 0,
         },
-        state: ClaimState::Held,
+        state,
     };
     OwnerDelta {
         owner: node(owner),
@@ -237,7 +241,7 @@ fn single_claim(owner: &str, unix_ms: u64) -> OwnerDelta {
     }
 }
 
-fn permutations(items: Vec<usize>) -> Vec<Vec<usize>> {
+pub(super) fn permutations(items: Vec<usize>) -> Vec<Vec<usize>> {
     if items.len() <= 1 {
         return vec![items];
     }
@@ -263,7 +267,11 @@ fn version() -> impl Strategy<Value = Version> {
 fn lie() -> impl Strategy<Value = OwnerDelta> {
     let stamp = (any::<u64>(), any::<u32>());
     let stamp = stamp.prop_map(|(unix_ms, counter)| Stamp { unix_ms, counter });
-    let state = prop_oneof![Just(ClaimState::Held), Just(ClaimState::Released)];
+    let state = prop_oneof![
+        Just(ClaimState::Exclusive),
+        Just(ClaimState::Shared),
+        Just(ClaimState::Released)
+    ];
     let claim =
         (0..9_u8, version(), stamp, state).prop_map(|(name, version, stamp, state)| Claim {
             name: endpoint(&format!("name-{name}")),

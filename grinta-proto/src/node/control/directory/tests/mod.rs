@@ -2,7 +2,9 @@
 
 mod algebra;
 mod model;
+mod shared;
 mod stories;
+mod verdicts;
 
 use std::time::Duration;
 
@@ -108,7 +110,18 @@ fn contents(directory: &Directory) -> Vec<(OwnerHead, Vec<Told>)> {
 }
 
 fn changes(directory: &mut Directory) -> Vec<Change> {
+    directory.tell_verdicts(usize::MAX);
     std::iter::from_fn(|| directory.poll_change()).collect()
+}
+
+/// Who serves a name, whatever was denied by whom it was dialled at.
+fn serving<'a>(directory: &'a Directory, name: &str) -> Vec<&'a str> {
+    let candidates = directory.index.get(&endpoint(name));
+    let servers = candidates.map(|it| it.servers(|holder| directory.is_reachable(holder)));
+    let servers = servers.into_iter().flatten();
+    servers
+        .map(|holder| directory.owners[holder.owner].name.as_str())
+        .collect()
 }
 
 fn remote(directory: &Directory, name: &str) -> Located {

@@ -8,6 +8,7 @@ use proptest::sample::Index as Pick;
 use super::*;
 
 const NODES: [&str; 4] = ["ada", "bob", "cal", "dan"];
+const MODES: [ClaimMode; 3] = [ClaimMode::Exclusive, ClaimMode::Standby, ClaimMode::Shared];
 const NAMES: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
 /// One step of a history. Numbers pick a node, a name or a delta.
@@ -16,7 +17,7 @@ enum Step {
     Claim {
         by: usize,
         name: usize,
-        standby: bool,
+        mode: ClaimMode,
     },
     Release {
         by: usize,
@@ -62,6 +63,10 @@ enum Step {
     Poll {
         at: usize,
     },
+    TellVerdicts {
+        at: usize,
+        claims: usize,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -69,8 +74,8 @@ fn step() -> impl Strategy<Value = Step> {
     let pair = (node.clone(), node.clone());
     let named = (node.clone(), 0..NAMES.len());
     prop_oneof![
-        8 => (named.clone(), any::<bool>())
-            .prop_map(|((by, name), standby)| Step::Claim { by, name, standby }),
+        8 => (named.clone(), prop::sample::select(MODES.to_vec()))
+            .prop_map(|((by, name), mode)| Step::Claim { by, name, mode }),
         5 => named.clone().prop_map(|(by, name)| Step::Release { by, name }),
         1 => node.clone().prop_map(|node| Step::Restart { node }),
         3 => (node.clone(), 0..2_usize).prop_map(|(node, keep)| Step::Collect { node, keep }),
@@ -82,7 +87,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => pair.clone().prop_map(|(at, node)| Step::Drop { at, node }),
         1 => pair.prop_map(|(at, node)| Step::Forget { at, node }),
         2 => named.prop_map(|(at, name)| Step::Deny { at, name }),
-        4 => node.prop_map(|at| Step::Poll { at }),
+        4 => node.clone().prop_map(|at| Step::Poll { at }),
+        4 => (node, 0..4_usize).prop_map(|(at, claims)| Step::TellVerdicts { at, claims }),
     ]
 }
 
@@ -127,6 +133,7 @@ struct Statement {
 struct Told {
     owners: BTreeMap<String, String>,
     standings: BTreeMap<String, Standing>,
+    servers: BTreeMap<&'static str, Vec<&'static str>>,
 }
 
 impl World {
@@ -146,7 +153,7 @@ impl World {
     /// Performs a step and returns the node whose directory it touched.
     fn perform(&mut self, step: &Step) -> usize {
         match *step {
-            Step::Claim { by, name, standby } => self.claim(by, NAMES[name], standby),
+            Step::Claim { by, name, mode } => self.claim(by, NAMES[name], mode),
             Step::Release { by, name } => self.release(by, NAMES[name]),
             Step::Restart { node } => {
                 self.sessions[node].0 += 1;
@@ -212,34 +219,46 @@ impl World {
                 self.poll(at);
                 at
             }
+            Step::TellVerdicts { at, claims } => {
+                self.directories[at].tell_verdicts(claims);
+                at
+            }
         }
     }
 
-    fn claim(&mut self, by: usize, name: &str, standby: bool) -> usize {
+    fn claim(&mut self, by: usize, name: &str, mode: ClaimMode) -> usize {
         self.seconds += 1;
         // Clocks differ by up to three minutes.
         let now = at(1_000 + self.seconds - 60 * by as u64);
+        let serving = self.naive_servers(by, name);
+        let is_shared = serving
+            .first()
+            .is_some_and(|&(_, state)| state == ClaimState::Shared);
         let directory = &mut self.directories[by];
-        let owner = directory.owner_of(&endpoint(name)).cloned();
         let held = directory.standing(&endpoint(name)).is_some();
-        let mode = if standby {
-            ClaimMode::Standby
-        } else {
-            ClaimMode::Exclusive
-        };
         let claimed = directory.claim(endpoint(name), mode, now);
         match claimed {
             Ok(standing) => {
                 assert!(!held);
-                assert_eq!(standing == Standing::Owner, owner.is_none());
+                let serves = serving.is_empty() || is_shared && mode == ClaimMode::Shared;
+                assert_eq!(standing == Standing::Owner, serves);
+                assert!(serves || mode == ClaimMode::Standby);
                 let stamp = claims_of(directory, NODES[by]).last().unwrap().2;
                 self.told[by].standings.insert(name.to_owned(), standing);
-                self.say(by, name, stamp, ClaimState::Held);
+                let state = match mode {
+                    ClaimMode::Exclusive | ClaimMode::Standby => ClaimState::Exclusive,
+                    ClaimMode::Shared => ClaimState::Shared,
+                };
+                self.say(by, name, stamp, state);
             }
             Err(ClaimError::AlreadyHeld { .. }) => assert!(held),
-            Err(ClaimError::Taken { owner: taker, .. }) => {
-                assert!(!held && !standby);
-                assert_eq!(Some(taker), owner);
+            Err(ClaimError::Taken { owner, .. }) => {
+                assert!(!held && mode != ClaimMode::Standby);
+                assert_eq!(serving[0], (owner.as_str(), ClaimState::Exclusive));
+            }
+            Err(ClaimError::Shared { owner, .. }) => {
+                assert!(!held && mode == ClaimMode::Exclusive);
+                assert_eq!(serving[0], (owner.as_str(), ClaimState::Shared));
             }
             Err(ClaimError::TooMany { limit }) => panic!("{limit} names are not reached"),
         }
@@ -251,7 +270,7 @@ impl World {
         let earlier = claims_of(directory, NODES[by])
             .into_iter()
             .find(|claim| claim.1 == name);
-        let held = earlier.filter(|claim| claim.3 == ClaimState::Held);
+        let held = earlier.filter(|claim| claim.3.is_held());
         assert_eq!(directory.release(&endpoint(name)), held.is_some());
         if let Some((_, _, stamp, _)) = held {
             self.told[by].standings.remove(name);
@@ -282,8 +301,19 @@ impl World {
     /// Adds up what a node's changes say.
     fn poll(&mut self, at: usize) {
         let told = &mut self.told[at];
+        let mut named = BTreeSet::new();
         for change in changes(&mut self.directories[at]) {
+            let (Change::Appeared { name, .. }
+            | Change::Moved { name, .. }
+            | Change::Reshared { name, .. }
+            | Change::Gone { name, .. }
+            | Change::Lost { name, .. }
+            | Change::Promoted { name }) = &change;
+            named.insert(name.to_string());
             match change {
+                Change::Reshared { name, owner } => {
+                    assert_eq!(told.owners.get(name.as_str()), Some(&owner.to_string()));
+                }
                 Change::Appeared { name, owner } => {
                     let before = told.owners.insert(name.to_string(), owner.to_string());
                     assert_eq!(before, None);
@@ -314,6 +344,14 @@ impl World {
                 }
             }
         }
+        for name in NAMES {
+            let servers = self.naive_servers(at, name);
+            let servers: Vec<_> = servers.into_iter().map(|(owner, _)| owner).collect();
+            let before = self.told[at].servers.insert(name, servers.clone());
+            let is_told = before.unwrap_or_default() == servers || named.contains(name);
+            assert!(is_told, "nobody was told that {servers:?} serve {name}");
+        }
+        let told = &self.told[at];
         let listings = self.directories[at].scan("", None, usize::MAX).listings;
         let listed: BTreeMap<_, _> = listings
             .into_iter()
@@ -368,31 +406,40 @@ impl World {
                     continue;
                 };
                 let claim = claims.iter().find(|claim| claim.1 == name);
-                let held = claim.is_some_and(|claim| claim.3 == ClaimState::Held);
-                let should = said[last].state == ClaimState::Held;
+                let held = claim.is_some_and(|claim| claim.3.is_held());
+                let should = said[last].state.is_held();
                 assert_eq!(held, should, "{name} of {owner} at {}: {head:?}", NODES[at]);
             }
         }
         for name in NAMES {
+            let naive: Vec<_> = self.naive_servers(at, name);
+            let naive: Vec<_> = naive.into_iter().map(|(owner, _)| owner).collect();
             let owner = directory.owner_of(&endpoint(name)).map(NodeName::as_str);
-            assert_eq!(owner, self.naive_owner(at, name), "{name} at {}", NODES[at]);
+            assert_eq!(owner, naive.first().copied(), "{name} at {}", NODES[at]);
+            assert_eq!(serving(directory, name), naive, "{name} at {}", NODES[at]);
         }
     }
 
-    /// The oldest stamp, then the lowest name, among those up.
-    fn naive_owner(&self, at: usize, name: &str) -> Option<&'static str> {
-        let claims = NODES
+    /// Of those up that hold a name the one with the oldest stamp, then the lowest name; and if it
+    /// shares the name, all others that do.
+    fn naive_servers(&self, at: usize, name: &str) -> Vec<(&'static str, ClaimState)> {
+        let up = NODES
             .into_iter()
             .enumerate()
             .filter(|&(member, _)| self.up[at][member]);
-        let claims = claims.flat_map(|(_, owner)| {
+        let claims = up.flat_map(|(_, owner)| {
             let claims = claims_of(&self.directories[at], owner).into_iter();
             claims.map(move |claim| (claim.2, owner, claim.1, claim.3))
         });
-        claims
-            .filter(|claim| claim.2 == name && claim.3 == ClaimState::Held)
-            .min()
-            .map(|(_, owner, _, _)| owner)
+        let mut held: Vec<_> = claims
+            .filter(|claim| claim.2 == name && claim.3.is_held())
+            .collect();
+        held.sort_unstable();
+        match held.first().map(|claim| claim.3) {
+            Some(ClaimState::Shared) => held.retain(|claim| claim.3 == ClaimState::Shared),
+            Some(ClaimState::Exclusive | ClaimState::Released) | None => held.truncate(1),
+        }
+        held.into_iter().map(|claim| (claim.1, claim.3)).collect()
     }
 
     /// Everyone is up and tells everyone: all end with the same, and it is the truth.

@@ -1,0 +1,137 @@
+//! How fast names travel.
+
+use super::super::super::harness::World;
+use super::super::*;
+use super::is_full;
+
+#[test]
+fn a_new_claim_resolves_everywhere_within_a_second_or_two() {
+    let count = 100;
+    let mut world = World::of(41, count);
+    world.run(seconds(15));
+    world.loss = 50;
+    let mut delays = Vec::new();
+    for round in 0..sized(4, 20) {
+        let (owner, claimed) = (round * 7 % count, endpoint(&format!("svc-{round}")));
+        claim(&mut world, owner, claimed.clone());
+        let begun = world.now;
+        let mut waiting: Vec<_> = (0..count).filter(|&index| index != owner).collect();
+        while !waiting.is_empty() {
+            world.run(Duration::from_millis(10));
+            assert!(world.now - begun <= seconds(2), "{waiting:?} still wait");
+            waiting.retain(|&index| {
+                let waits = world.node(index).control.holders(&claimed).is_empty();
+                delays.extend((!waits).then(|| world.now - begun));
+                waits
+            });
+        }
+    }
+    delays.sort_unstable();
+    let median = delays[delays.len() / 2];
+    eprintln!("p50 {median:?}, max {:?}", delays.last().unwrap());
+    assert!(median <= Duration::from_millis(500), "{median:?}");
+}
+
+#[test]
+fn after_a_heal_all_replicas_are_equal_within_two_periods_and_five_seconds() {
+    let count = sized(20, 60);
+    let mut world = World::of(42, count);
+    world.run(seconds(15));
+    world.cut(|index| (index % 2) as u8, count);
+    for index in 0..count {
+        (0..20).for_each(|n| claim(&mut world, index, endpoint(&format!("n{index}.{n}"))));
+    }
+    world.run(seconds(40));
+    for index in 0..count {
+        let gone = endpoint(&format!("n{index}.3"));
+        world.act(index, |control, now, _| control.release(now, &gone));
+    }
+    assert!(!are_equal(&world));
+    world.heal();
+    let took = world.run_until(2 * seconds(5) + seconds(5), "a heal", are_equal);
+    eprintln!("equal {took:?} after the heal");
+    world.check();
+}
+
+#[test]
+fn very_many_names_that_are_claimed_at_once_are_everywhere_within_ten_seconds() {
+    let (count, names) = (20, sized(5_000, 100_000));
+    let mut world = World::of(43, count);
+    world.run(seconds(10));
+    for n in 0..names {
+        claim(&mut world, 3, endpoint(&format!("bulk.service-{n:06}")));
+    }
+    let have_all = |world: &World| {
+        let held = |index| world.node(index).control.directory().names_held();
+        (0..count).all(|index| held(index) == names)
+    };
+    let took = world.run_until(seconds(10), "names everywhere", have_all);
+    eprintln!("{names} names are everywhere after {took:?}");
+}
+
+#[test]
+fn a_newcomer_to_very_many_names_of_many_owners_is_synced() {
+    let (count, names) = (sized(20, 100), sized(50, 1_000));
+    let mut world = World::of(44, count);
+    world.run(seconds(10));
+    for index in 0..count {
+        for n in 0..names {
+            claim(
+                &mut world,
+                index,
+                endpoint(&format!("n{index}.service-{n}")),
+            );
+        }
+    }
+    world.run_until(seconds(30), "names everywhere", are_equal);
+    world.boot(count, Session(1), &[0]);
+    let is_synced = |world: &World| world.node(count).control.is_synced();
+    let took = world.run_until(seconds(30), "a newcomer", is_synced);
+    eprintln!("synced after {took:?}");
+    let held = world.node(count).control.directory().names_held();
+    assert_eq!(held, count * names, "it has all before it answers");
+}
+
+#[test]
+fn the_names_of_one_that_is_cut_off_vanish_and_return_in_short_turns() {
+    let (count, names) = (4, 5_000);
+    let mut world = World::of(45, count);
+    world.run(seconds(10));
+    for n in 0..names {
+        claim(&mut world, 3, endpoint(&format!("service-{n:05}")));
+    }
+    world.run_until(seconds(10), "names everywhere", are_equal);
+    world.cut(|index| u8::from(index == 3), count);
+    world.run(seconds(40));
+    let told = |world: &World, wanted: fn(&ControlEvent) -> bool| {
+        let events = world.node(0).events.iter();
+        events.filter(|(_, event)| wanted(event)).count()
+    };
+    let gone = |event: &ControlEvent| matches!(event, ControlEvent::Name(NameEvent::Gone { .. }));
+    let appeared =
+        |event: &ControlEvent| matches!(event, ControlEvent::Name(NameEvent::Appeared { .. }));
+    assert_eq!(told(&world, gone), names);
+    world.heal();
+    world.run_until(seconds(15), "a heal", World::is_whole);
+    world.run(seconds(1));
+    assert_eq!(told(&world, appeared), 2 * names);
+    world.check();
+}
+
+fn claim(world: &mut World, index: usize, name: EndpointName) {
+    let claimed = world.act(index, |control, now, unix| {
+        control.claim(now, unix, name, ClaimMode::Exclusive)
+    });
+    claimed.unwrap();
+}
+
+fn are_equal(world: &World) -> bool {
+    let hash = |index: usize| world.node(index).control.directory().hash();
+    let indices = world.indices();
+    indices.iter().all(|&index| hash(index) == hash(indices[0]))
+}
+
+/// The size for every day, or the full one.
+fn sized(daily: usize, full: usize) -> usize {
+    if is_full() { full } else { daily }
+}
