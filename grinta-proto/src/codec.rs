@@ -85,12 +85,17 @@ pub trait Codec<T>: Send + Sync + 'static {
     /// [`CodecError`] if the message has no encoding. What was appended by then is discarded.
     fn encode(&self, message: &T, buffer: &mut BytesMut) -> Result<(), CodecError>;
 
-    /// How long the encoding of `message` is, in bytes, where that is cheap to tell. A flow within
-    /// the process, which encodes nothing, holds it against the limit of message lengths; without
-    /// it, only a flow to another node does.
-    fn encoded_len(&self, message: &T) -> Option<usize> {
-        let _ = message;
-        None
+    /// How long the encoding of `message` is, in bytes. A flow within the process, whose values
+    /// move as they are, holds it against the same limits as a flow to another node.
+    ///
+    /// By default the message is encoded to find out; tell it cheaper where that is possible.
+    ///
+    /// # Errors
+    /// [`CodecError`] if the message has no encoding.
+    fn encoded_len(&self, message: &T) -> Result<usize, CodecError> {
+        let mut buffer = BytesMut::new();
+        self.encode(message, &mut buffer)?;
+        Ok(buffer.len())
     }
 
     /// The encoding of `message`, if the message already is or holds it: it is then sent without a
@@ -268,8 +273,8 @@ impl Codec<Bytes> for Raw {
         Ok(())
     }
 
-    fn encoded_len(&self, message: &Bytes) -> Option<usize> {
-        Some(message.len())
+    fn encoded_len(&self, message: &Bytes) -> Result<usize, CodecError> {
+        Ok(message.len())
     }
 
     fn encoded(&self, message: &Bytes) -> Option<Bytes> {
@@ -291,8 +296,8 @@ impl Codec<Vec<u8>> for Raw {
         Ok(())
     }
 
-    fn encoded_len(&self, message: &Vec<u8>) -> Option<usize> {
-        Some(message.len())
+    fn encoded_len(&self, message: &Vec<u8>) -> Result<usize, CodecError> {
+        Ok(message.len())
     }
 
     fn decode(&self, frame: Bytes) -> Result<Vec<u8>, CodecError> {
@@ -310,8 +315,8 @@ impl Codec<String> for Raw {
         Ok(())
     }
 
-    fn encoded_len(&self, message: &String) -> Option<usize> {
-        Some(message.len())
+    fn encoded_len(&self, message: &String) -> Result<usize, CodecError> {
+        Ok(message.len())
     }
 
     fn decode(&self, frame: Bytes) -> Result<String, CodecError> {
@@ -336,8 +341,8 @@ impl<T: prost::Message + Default> Codec<T> for Protobuf {
             .map_err(|error| CodecError::encode(PROTOBUF, error))
     }
 
-    fn encoded_len(&self, message: &T) -> Option<usize> {
-        Some(message.encoded_len())
+    fn encoded_len(&self, message: &T) -> Result<usize, CodecError> {
+        Ok(message.encoded_len())
     }
 
     fn decode(&self, frame: Bytes) -> Result<T, CodecError> {
@@ -359,6 +364,13 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec<T> for Json {
     fn encode(&self, message: &T, buffer: &mut BytesMut) -> Result<(), CodecError> {
         serde_json::to_writer(bytes::BufMut::writer(buffer), message)
             .map_err(|error| CodecError::encode(JSON, error))
+    }
+
+    fn encoded_len(&self, message: &T) -> Result<usize, CodecError> {
+        let mut counter = Counter(0);
+        serde_json::to_writer(&mut counter, message)
+            .map_err(|error| CodecError::encode(JSON, error))?;
+        Ok(counter.0)
     }
 
     fn decode(&self, frame: Bytes) -> Result<T, CodecError> {
@@ -383,6 +395,11 @@ impl<T: serde::Serialize + serde::de::DeserializeOwned> Codec<T> for Postcard {
 
     fn encode(&self, message: &T, buffer: &mut BytesMut) -> Result<(), CodecError> {
         postcard::serialize_with_flavor(message, Appender(buffer))
+            .map_err(|error| CodecError::encode(POSTCARD, error))
+    }
+
+    fn encoded_len(&self, message: &T) -> Result<usize, CodecError> {
+        postcard::serialize_with_flavor(message, Counter(0))
             .map_err(|error| CodecError::encode(POSTCARD, error))
     }
 
@@ -416,6 +433,40 @@ impl postcard::ser_flavors::Flavor for Appender<'_> {
 
     fn finalize(self) -> postcard::Result<()> {
         Ok(())
+    }
+}
+
+/// Counts what is encoded, and keeps nothing of it.
+#[cfg(any(feature = "json", feature = "postcard"))]
+struct Counter(usize);
+
+#[cfg(feature = "json")]
+impl std::io::Write for Counter {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(feature = "postcard")]
+impl postcard::ser_flavors::Flavor for Counter {
+    type Output = usize;
+
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.try_extend(&[byte])
+    }
+
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0 += bytes.len();
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<usize> {
+        Ok(self.0)
     }
 }
 
@@ -525,6 +576,28 @@ mod tests {
             "the codec postcard could not decode a message: 1 bytes are left after it",
         );
         assert!(Codec::<bool>::decode(&Postcard, Bytes::new()).is_err());
+    }
+
+    #[test]
+    fn a_length_is_told_without_the_encoding_and_so_is_what_has_none() {
+        fn agrees<T>(codec: &impl Codec<T>, message: &T) {
+            assert_eq!(codec.encoded_len(message), Ok(encode(codec, message).len()));
+        }
+        let pair = Pair {
+            number: 300,
+            text: "seven".into(),
+        };
+        agrees(&Raw, &String::from("grüezi"));
+        agrees(&Raw, &Bytes::from_static(b"bytes"));
+        agrees(&Protobuf, &pair);
+        #[cfg(feature = "json")]
+        {
+            agrees(&Json, &(7, String::from("\"seven\"\n")));
+            let keys = std::collections::BTreeMap::from([(vec![1], 1)]);
+            assert!(Json.encoded_len(&keys).is_err());
+        }
+        #[cfg(feature = "postcard")]
+        agrees(&Postcard, &(300_u16, String::from("seven")));
     }
 
     #[test]

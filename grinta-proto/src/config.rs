@@ -90,6 +90,7 @@ pub struct MembershipConfig {
 
 /// Bounds on what a node holds and takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Limits {
     /// Connections, and handshakes with peers we dial. Default 2,048: a full mesh of a thousand,
@@ -126,8 +127,22 @@ pub struct Limits {
     /// Control messages that wait for a connection to come up or to take them, in bytes. The
     /// oldest are dropped. Default 1 MiB.
     pub control_queue_max: usize,
+    /// Calls of one flow that wait for their answers; further ones wait to be sent. Default 1,024.
+    pub calls_in_flight_max: usize,
     /// Messages that an in-process flow holds before its sender waits. Default 1,024.
     pub local_queue_max: usize,
+    /// Bytes that an in-process flow holds before its sender waits, counted as its messages would
+    /// travel; a longer message is taken alone. Default 1 MiB, as `flow_receive_window`: values
+    /// that nobody reads take no more than bytes that nobody reads.
+    pub local_queue_bytes_max: usize,
+    /// Cluster queries and claims that wait to be confirmed, together. Default 256: each keeps an
+    /// answer of every member.
+    pub queries_max: usize,
+    /// Queries of one peer that are looked up within a second; it is told that it asked more.
+    /// Default 1,000: a few microseconds each.
+    pub answers_per_peer_max: u32,
+    /// Changes that a watch of names holds for its task before it has to begin anew. Default 4,096.
+    pub watch_queue_max: usize,
 }
 
 impl Config {
@@ -249,7 +264,20 @@ impl Limits {
             ("dials_max", self.dials_max, COUNT_MAX),
             ("message_len_max", self.message_len_max, BYTES_MAX),
             ("flow_send_buffer", self.flow_send_buffer, BYTES_MAX),
+            ("calls_in_flight_max", self.calls_in_flight_max, COUNT_MAX),
             ("local_queue_max", self.local_queue_max, COUNT_MAX),
+            (
+                "local_queue_bytes_max",
+                self.local_queue_bytes_max,
+                BYTES_MAX,
+            ),
+            ("queries_max", self.queries_max, COUNT_MAX),
+            (
+                "answers_per_peer_max",
+                self.answers_per_peer_max as usize,
+                COUNT_MAX,
+            ),
+            ("watch_queue_max", self.watch_queue_max, COUNT_MAX),
         ])?;
         let window = self.flow_receive_window;
         let frame = self.control_frame_len_max;
@@ -315,7 +343,12 @@ impl Default for Limits {
             connection_send_window: 16 * 1024 * 1024,
             congestion_window_max: 2 * 1024 * 1024,
             control_queue_max: 1024 * 1024,
+            calls_in_flight_max: 1024,
             local_queue_max: 1024,
+            local_queue_bytes_max: 1024 * 1024,
+            queries_max: 256,
+            answers_per_peer_max: 1000,
+            watch_queue_max: 4096,
         }
     }
 }

@@ -105,6 +105,7 @@ mod codec;
 pub mod config;
 mod name;
 pub mod node;
+mod share;
 mod shell;
 mod tls;
 pub mod wire;
@@ -118,18 +119,26 @@ pub use codec::{
 };
 pub use config::{Config, ConfigError, Labels, Limits, Neighbour};
 pub use name::{EndpointName, FabricName, InvalidName, NAME_LEN_MAX, NodeName, Session};
-pub use node::control::{ClaimError, Resolution};
+pub use node::control::{ClaimError, ClaimMode, QueryError, QueryReport, Resolution};
 pub use node::{
-    Attempt, ConnectError, Counters, DialCause, DialError, DialStage, EndpointRefusal, FlowLoss,
-    JoinError, JoinReport, Member, MemberEvent, MemberState, NodeError, Transmit,
+    Attempt, ConflictSnapshot, ConnectError, ConnectionSnapshot, ConnectionStage, Counters,
+    DialCause, DialError, DialSnapshot, DialStage, EndpointRefusal, EndpointSnapshot,
+    EndpointStanding, FlowLoss, FlowSnapshot, FlowStage, HealthSnapshot, IdentityConflict,
+    JoinError, JoinReport, Level, Member, MemberEvent, MemberSnapshot, MemberState, NamesSnapshot,
+    NodeError, OpenedBy, Presence, Snapshot, Transmit, UsageSnapshot,
 };
+pub use share::{InvalidShare, Share};
 pub use shell::dial::{BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
 pub use shell::driver::Driver;
 pub use shell::endpoint::{AcceptError, Endpoint, EndpointError, Incoming, OpenEndpoint};
 pub use shell::fabric::{Builder, Elapsed, Fabric, StartError};
-pub use shell::flow::{Flow, Path, ReceiveError, Receiver, SendCause, SendError, Sender};
+pub use shell::flow::{
+    ByteReader, ByteStream, ByteWriter, Flow, Path, Permit, ReceiveError, Receiver, SendCause,
+    SendError, Sender,
+};
 pub use shell::io::{Capabilities, Io, RecvMeta};
 pub use shell::members::{MemberWatch, WatchError};
+pub use shell::query::Query;
 pub use tls::{
     Credentials, CredentialsError, Der, MalformedCertificate, Origin, Part, Pem, PemFiles,
     TlsAlert, TlsFailure, certified_names,
@@ -137,5 +146,6 @@ pub use tls::{
 #[cfg(feature = "development")]
 pub use tls::{DevelopmentCa, DevelopmentError};
 pub use wire::code::{Code, UnknownCode};
+pub use wire::control::{LabelsError, NameView};
 pub use wire::frame::FrameError;
 pub use wire::stream::{Direction, RefusalReason};

@@ -23,6 +23,8 @@ pub(crate) struct Connections {
     peers: BTreeMap<PeerKey, Peer>,
     by_handle: BTreeMap<usize, PeerKey>,
     up: BTreeMap<NodeName, Vec<Link>>,
+    /// The connection that we began last to reach each target; it may be up or over by now.
+    begun: BTreeMap<Target, PeerKey>,
     deadlines: BTreeMap<PeerKey, Instant>,
     due: BTreeSet<(Instant, PeerKey)>,
     touched: BTreeSet<PeerKey>,
@@ -57,6 +59,7 @@ impl Connections {
             peers: BTreeMap::new(),
             by_handle: BTreeMap::new(),
             up: BTreeMap::new(),
+            begun: BTreeMap::new(),
             deadlines: BTreeMap::new(),
             due: BTreeSet::new(),
             touched: BTreeSet::new(),
@@ -97,6 +100,21 @@ impl Connections {
             .sum()
     }
 
+    /// All connections, in the order in which they began.
+    pub(crate) fn peers(&self) -> impl Iterator<Item = &Peer> {
+        self.peers.values()
+    }
+
+    /// How many there are, those that are coming up or closing included.
+    pub(crate) fn len(&self) -> usize {
+        self.quic.open_connections()
+    }
+
+    /// Handshakes under way that others began.
+    pub(crate) const fn handshakes(&self) -> usize {
+        self.quic.handshakes()
+    }
+
     pub(crate) fn keys(&self) -> Vec<PeerKey> {
         self.peers.keys().copied().collect()
     }
@@ -118,10 +136,8 @@ impl Connections {
 
     /// A connection to `name`, or to whoever is at `address`, that is coming up.
     pub(crate) fn coming_up(&self, target: &Target) -> Option<PeerKey> {
-        let mut peers = self.peers.iter();
-        peers
-            .find(|(_, peer)| peer.is_coming_up() && peer.target() == Some(target))
-            .map(|(&key, _)| key)
+        let key = *self.begun.get(target)?;
+        self.get(key)?.is_coming_up().then_some(key)
     }
 
     /// Connections that we opened to somebody certified for `name` who has not said `Hello`.
@@ -150,7 +166,9 @@ impl Connections {
                     address,
                     reason: error.to_string(),
                 })?;
-        Ok(self.insert(new, Some(target)))
+        let key = self.insert(new, Some(target.clone()));
+        self.begun.insert(target, key);
+        Ok(key)
     }
 
     /// Takes one datagram. Returns the peer if it opened a connection.
@@ -280,18 +298,18 @@ impl Connections {
         })
     }
 
-    /// A connection is lost. Returns the node if it was up.
-    pub(crate) fn note_lost(&mut self, key: PeerKey) -> Option<NodeName> {
-        let (name, links) = self
-            .up
-            .iter_mut()
-            .find(|(_, links)| links.iter().any(|link| link.key == key))?;
+    /// A connection to a node is lost. Returns whether it counted as up until now.
+    pub(crate) fn note_lost(&mut self, key: PeerKey, name: &NodeName) -> bool {
+        let Some(links) = self.up.get_mut(name) else {
+            return false;
+        };
+        let before = links.len();
         links.retain(|link| link.key != key);
-        let (name, is_last) = (name.clone(), links.is_empty());
-        if is_last {
-            self.up.remove(&name);
+        let was_up = links.len() < before;
+        if links.is_empty() {
+            self.up.remove(name);
         }
-        Some(name)
+        was_up
     }
 
     /// A connection that a peer opened failed before it was up.
@@ -371,7 +389,12 @@ impl Connections {
             return;
         };
         if peer.is_over() {
-            self.peers.remove(&key);
+            let over = self.peers.remove(&key);
+            if let Some(target) = over.as_ref().and_then(Peer::target)
+                && self.begun.get(target) == Some(&key)
+            {
+                self.begun.remove(target);
+            }
             self.forget_deadline(key);
             return;
         }

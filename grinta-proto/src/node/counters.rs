@@ -2,6 +2,7 @@
 
 /// Plain counts of what a node did and what was done to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Counters {
     /// Bytes of datagrams received.
@@ -17,7 +18,10 @@ pub struct Counters {
     /// Connections by others that did not come up: no trusted certificate, a name that is not in
     /// it, another fabric.
     pub connections_refused: u64,
-    /// Connections that were up and broke.
+    /// Connections that were up and that either side closed: in good order, as one of two, or with
+    /// a code that says why not.
+    pub connections_closed: u64,
+    /// Connections that were up and broke: nothing came any more, or the peer had restarted.
     pub connections_lost: u64,
     /// Connections closed because the peer broke the control protocol.
     pub violations: u64,

@@ -66,6 +66,8 @@ pub struct Attempt {
 
 /// The steps of a dial, in order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum DialStage {
     /// Finding out who holds the name.
     Resolve,
@@ -155,6 +157,9 @@ pub enum DialCause {
         /// The limit.
         limit: usize,
     },
+    /// This node has left the fabric, and another one holds the name.
+    #[error("this node has left the fabric; join it again to dial other nodes")]
+    Left,
     /// This node is shutting down.
     #[error("this node is shutting down")]
     ShuttingDown,
@@ -188,6 +193,7 @@ impl DialError {
             },
             DialCause::InvalidName(_)
             | DialCause::InvalidCodec { .. }
+            | DialCause::Left
             | DialCause::ShuttingDown => false,
         }
     }

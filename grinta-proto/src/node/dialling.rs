@@ -19,7 +19,7 @@ use crate::wire::stream::{FlowAnswer, RefusalReason};
 impl Node {
     pub(super) fn begin_dial(&mut self, now: Instant, id: DialId, request: DialRequest) {
         let limit = self.config.limits.dials_max;
-        let refused = if self.phase == Phase::Running {
+        let refused = if self.phase.is_open() {
             (self.dials.len() >= limit).then_some(DialCause::TooMany { limit })
         } else {
             Some(DialCause::ShuttingDown)
@@ -50,6 +50,9 @@ impl Node {
         let unknown_name = dial.request.unknown_name;
         match self.control.resolve(&name) {
             Resolution::Local => self.ask_here(now, id),
+            Resolution::Remote { .. } if self.phase != Phase::Running => {
+                self.fail_dial(now, id, DialCause::Left);
+            }
             Resolution::Remote { owner, address, .. } => self.ask(now, id, &owner, address),
             Resolution::NotSynced => self.wait_for_name(id, name),
             Resolution::NotFound => self.handle_unheld(now, id, name),
@@ -379,10 +382,6 @@ impl Node {
         self.fail_dial(now, id, cause);
     }
 
-    pub(super) fn end_dial_shutting_down(&mut self, now: Instant, id: DialId) {
-        self.fail_dial(now, id, DialCause::ShuttingDown);
-    }
-
     /// Forgets a dial and whatever it had begun.
     pub(super) fn abandon_dial(&mut self, id: DialId, code: Code) -> Option<Dial> {
         let dial = self.dials.remove(&id)?;
@@ -429,10 +428,10 @@ impl Node {
         }
     }
 
-    fn fail_dial(&mut self, now: Instant, id: DialId, cause: DialCause) {
+    pub(super) fn fail_dial(&mut self, now: Instant, id: DialId, cause: DialCause) {
         let code = match &cause {
             DialCause::TimedOut { .. } => Code::TimedOut,
-            DialCause::ShuttingDown => Code::ShuttingDown,
+            DialCause::Left | DialCause::ShuttingDown => Code::ShuttingDown,
             DialCause::InvalidName(_)
             | DialCause::InvalidCodec { .. }
             | DialCause::NotFound { .. }

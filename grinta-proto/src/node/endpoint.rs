@@ -10,6 +10,7 @@ use crate::name::{EndpointName, NodeName};
 use crate::node::control::ClaimError;
 use crate::node::dial::DialId;
 use crate::node::flow::FlowId;
+use crate::node::snapshot::{EndpointSnapshot, EndpointStanding, Level};
 use crate::wire::stream::{FlowAnswer, OpenFlow, RefusalReason};
 
 /// Names an endpoint of this node; never used twice.
@@ -195,6 +196,21 @@ impl Endpoints {
             state.queue.clear();
         }
         std::mem::take(&mut self.incoming).into_values().collect()
+    }
+
+    /// All endpoints, in the order of their names.
+    pub(crate) fn snapshots(&self) -> Vec<EndpointSnapshot> {
+        let states = self.names.values().filter_map(|id| self.endpoints.get(id));
+        states
+            .map(|state| EndpointSnapshot {
+                name: state.name.clone(),
+                standing: EndpointStanding::from(&state.standing),
+                accept_queue: Level {
+                    used: state.queue.len(),
+                    limit: state.queue_max,
+                },
+            })
+            .collect()
     }
 
     /// Flows that were offered and are not answered.

@@ -2,15 +2,17 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use quinn_proto::ConnectionError;
 
 use crate::config::Labels;
 use crate::name::{FabricName, NodeName, Session};
+use crate::node::control::{QueryError, QueryId, QueryReport};
 use crate::node::dial::{DialError, DialId};
 use crate::node::endpoint::{EndpointId, EndpointRefusal};
 use crate::node::flow::FlowId;
+use crate::node::membership::IdentityConflict;
 use crate::node::sleep::SleepId;
 use crate::tls::TlsFailure;
 use crate::wire::code::Code;
@@ -29,6 +31,10 @@ pub struct Member {
     pub state: MemberState,
     /// Its labels, once they are known.
     pub labels: Arc<Labels>,
+    /// The round-trip time to it, smoothed, when this was asked for. `None` without a connection
+    /// that is up: for this node itself, for a member that is gone, and for one that no flow and
+    /// no gossip has led to yet. A change of it alone is no event.
+    pub round_trip_time: Option<Duration>,
 }
 
 /// What is known of a member's health.
@@ -74,6 +80,19 @@ pub enum MemberEvent {
     Down(Member),
     /// A member left on purpose.
     Left(Member),
+}
+
+impl MemberEvent {
+    pub(crate) const fn member_mut(&mut self) -> &mut Member {
+        match self {
+            Self::Up(member)
+            | Self::Suspected(member)
+            | Self::Refuted(member)
+            | Self::Updated(member)
+            | Self::Down(member)
+            | Self::Left(member) => member,
+        }
+    }
 }
 
 /// Why a connection could not be brought up.
@@ -315,6 +334,13 @@ pub enum Event {
         /// The endpoint.
         endpoint: EndpointId,
     },
+    /// A query has come to its end.
+    Queried {
+        /// The query.
+        query: QueryId,
+        /// What it found, or why it found nothing.
+        result: Result<QueryReport, QueryError>,
+    },
     /// A dial has come to its end.
     Dialled {
         /// The dial.
@@ -328,6 +354,8 @@ pub enum Event {
     FlowWritable(FlowId),
     /// A sleep is over.
     Woken(SleepId),
+    /// Another process goes by this node's name.
+    IdentityConflict(IdentityConflict),
     /// The fabric knows that we left; flows drain.
     Left,
     /// Every connection is closed. Once the last packets are out, the node has nothing more to do.
@@ -377,6 +405,9 @@ pub enum JoinError {
     /// A join is under way already.
     #[error("a join is under way already; wait for it")]
     UnderWay,
+    /// The node left the fabric meanwhile.
+    #[error("the node left the fabric before it had joined")]
+    Left,
     /// The node is shutting down.
     #[error("the node is shutting down")]
     ShuttingDown,

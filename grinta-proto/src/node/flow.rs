@@ -12,6 +12,7 @@ use std::collections::VecDeque;
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{Connection, ReadError, StreamId, VarInt, WriteError};
 
+use crate::name::EndpointName;
 use crate::node::dial::DialId;
 use crate::node::endpoint::IncomingId;
 use crate::node::event::{FlowLoss, FlowReadError, FlowWriteError};
@@ -31,7 +32,7 @@ pub struct FlowId {
 #[derive(Debug, Clone)]
 pub struct Payload<'a> {
     /// Copied, and gathered with what is written before and after.
-    pub copied: [&'a [u8]; 2],
+    pub copied: &'a [u8],
     /// Goes out without a copy if it is long, else is copied too.
     pub body: Bytes,
 }
@@ -73,6 +74,8 @@ pub(crate) enum FirstFrame {
 #[derive(Debug)]
 pub(crate) struct Flow {
     pub(crate) stage: Stage,
+    /// The endpoint that was dialled, once that is known.
+    pub(crate) endpoint: Option<EndpointName>,
     stream: StreamId,
     send: SendHalf,
     receive: ReceiveHalf,
@@ -133,6 +136,7 @@ impl Flow {
     fn new(stream: StreamId, stage: Stage) -> Self {
         Self {
             stage,
+            endpoint: None,
             stream,
             send: SendHalf::Open {
                 buffer: SendBuffer::default(),
@@ -177,12 +181,23 @@ impl Flow {
         }
     }
 
-    /// Takes a message's bytes, unless more than `limit` bytes wait already.
+    /// Takes the bytes of messages, unless `limit` bytes or more wait already.
     pub(crate) fn write(
         &mut self,
         payload: Payload<'_>,
         limit: usize,
     ) -> Result<(), FlowWriteError> {
+        self.open_buffer(limit)?.push(payload);
+        Ok(())
+    }
+
+    /// How many bytes fit before `limit` is reached; a writer that finds none is told to wait.
+    pub(crate) fn room(&mut self, limit: usize) -> Result<usize, FlowWriteError> {
+        Ok(limit - self.open_buffer(limit)?.len)
+    }
+
+    /// The buffer, if it still takes anything and holds less than `limit`.
+    fn open_buffer(&mut self, limit: usize) -> Result<&mut SendBuffer, FlowWriteError> {
         match &mut self.send {
             SendHalf::Open {
                 finishing: true, ..
@@ -201,10 +216,7 @@ impl Flow {
             SendHalf::Open {
                 buffer,
                 finishing: false,
-            } => {
-                buffer.push(payload);
-                Ok(())
-            }
+            } => Ok(buffer),
         }
     }
 
@@ -392,6 +404,21 @@ impl Flow {
         sent && received && !self.sender_held && !self.receiver_held
     }
 
+    /// Bytes that wait for the stream to take them; `None` once nothing more is sent.
+    pub(crate) const fn unsent(&self) -> Option<usize> {
+        match &self.send {
+            SendHalf::Open { buffer, .. } => Some(buffer.len),
+            SendHalf::Sent | SendHalf::Acknowledged | SendHalf::Reset | SendHalf::Stopped(_) => {
+                None
+            }
+        }
+    }
+
+    /// Whether the peer may still send.
+    pub(crate) const fn receives(&self) -> bool {
+        matches!(self.receive, ReceiveHalf::Open { .. })
+    }
+
     /// Whether handles still refer to the flow.
     pub(crate) const fn is_held(&self) -> bool {
         self.sender_held || self.receiver_held
@@ -427,11 +454,8 @@ struct SendBuffer {
 
 impl SendBuffer {
     fn push(&mut self, payload: Payload<'_>) {
-        for copied in payload.copied {
-            self.gathered.extend_from_slice(copied);
-            self.len += copied.len();
-        }
-        self.len += payload.body.len();
+        self.gathered.extend_from_slice(payload.copied);
+        self.len += payload.copied.len() + payload.body.len();
         if payload.body.len() < SHARED_LEN_MIN {
             self.gathered.extend_from_slice(&payload.body);
         } else {

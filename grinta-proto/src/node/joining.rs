@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use rand::seq::IteratorRandom;
+
 use crate::config::Neighbour;
 use crate::name::NodeName;
+use crate::node::Node;
 use crate::node::event::{ConnectError, Event, JoinError, JoinReport};
-use crate::node::{Node, Phase};
 
 /// A join under way.
 #[derive(Debug)]
@@ -134,7 +136,7 @@ impl Progress {
 
 impl Node {
     pub(super) fn begin_join(&mut self, now: Instant) {
-        if self.phase != Phase::Running {
+        if !self.phase.is_open() {
             return self
                 .events
                 .push_back(Event::Joined(Err(JoinError::ShuttingDown)));
@@ -144,13 +146,29 @@ impl Node {
                 .events
                 .push_back(Event::Joined(Err(JoinError::UnderWay)));
         }
-        let join = Join::new(&self.config.neighbours);
+        let join = if self.come_back() && self.config.neighbours.is_empty() {
+            Join::new(&self.acquaintances())
+        } else {
+            Join::new(&self.config.neighbours)
+        };
         let addresses = join.addresses();
         self.join = Some(join);
         self.control.join(now, &addresses);
         for address in addresses {
             self.contact(now, address);
         }
+    }
+
+    /// A few members that this node knew, for one that was the first of its fabric and returns.
+    fn acquaintances(&mut self) -> Vec<Neighbour> {
+        let members = self.control.members();
+        let active = members.filter(|member| member.state.is_active());
+        let known = active.sample(&mut self.rng, ACQUAINTANCES);
+        let known = known.into_iter().map(|member| Neighbour {
+            host: member.address.to_string(),
+            addresses: Ok(vec![member.address]),
+        });
+        known.collect()
     }
 
     /// Ends a join once it is decided and, if anybody answered, the names are known.
@@ -164,6 +182,9 @@ impl Node {
         }
     }
 }
+
+/// Members that a returning node without neighbours tries: one that answers is enough.
+const ACQUAINTANCES: usize = 8;
 
 #[cfg(test)]
 mod tests {

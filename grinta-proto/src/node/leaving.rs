@@ -1,10 +1,13 @@
-//! How a node goes: it tells the others, refuses what is new, lets open flows drain, closes its
-//! connections, and stays until the packets that say so are out.
+//! How a node goes. It leaves: it tells the others, refuses new flows from them, and may join again;
+//! flows that are open live on, and so do their connections. Or it shuts down: it leaves, lets open
+//! flows drain, closes its connections, and stays until the packets that say so are out.
 
 use std::time::{Duration, Instant};
 
-use crate::node::event::{Event, JoinError};
+use crate::node::dial::{DialCause, DialState};
+use crate::node::event::{Event, JoinError, MemberEvent};
 use crate::node::{Node, Timer, refusal};
+use crate::wire::code::Code;
 use crate::wire::stream::RefusalReason;
 
 /// How far the node is on its way out.
@@ -12,30 +15,66 @@ use crate::wire::stream::RefusalReason;
 pub(super) enum Phase {
     /// It takes part.
     Running,
+    /// It tells the others that it leaves.
+    Leaving,
+    /// It has left, and may join again.
+    Left { since: Instant },
     /// It tells the others, refuses new flows and lets the open ones drain.
-    Leaving { has_left: bool, is_overdue: bool },
+    ShuttingDown { has_left: bool, is_overdue: bool },
     /// Connections are closed; the packets that say so are on their way out.
     Closing,
     /// It has nothing more to do.
     Closed,
 }
 
-impl Node {
-    pub(super) fn begin_shutdown(&mut self, now: Instant, grace: Duration) {
-        if self.phase != Phase::Running {
-            return;
+impl Phase {
+    /// Whether endpoints may be opened and dialled in this process.
+    pub(super) const fn is_open(self) -> bool {
+        match self {
+            Self::Running | Self::Leaving | Self::Left { .. } => true,
+            Self::ShuttingDown { .. } | Self::Closing | Self::Closed => false,
         }
-        self.phase = Phase::Leaving {
-            has_left: false,
+    }
+
+    /// Why a new connection is of no use, if so.
+    pub(super) const fn unwelcome(self) -> Option<Code> {
+        match self {
+            Self::Running | Self::Leaving | Self::ShuttingDown { .. } => None,
+            Self::Left { .. } => Some(Code::Left),
+            Self::Closing | Self::Closed => Some(Code::ShuttingDown),
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn begin_leave(&mut self, now: Instant) {
+        match self.phase {
+            Phase::Running => {}
+            Phase::Left { .. } => return self.events.push_back(Event::Left),
+            // It is about to be told.
+            Phase::Leaving | Phase::ShuttingDown { .. } | Phase::Closing | Phase::Closed => return,
+        }
+        self.phase = Phase::Leaving;
+        self.end_join(JoinError::Left);
+        self.end_dials_abroad(now);
+        self.control.leave(now);
+        self.follow(now);
+    }
+
+    pub(super) fn begin_shutdown(&mut self, now: Instant, grace: Duration) {
+        let has_left = match self.phase {
+            Phase::Running | Phase::Leaving => false,
+            Phase::Left { .. } => true,
+            Phase::ShuttingDown { .. } | Phase::Closing | Phase::Closed => return,
+        };
+        self.phase = Phase::ShuttingDown {
+            has_left,
             is_overdue: false,
         };
         self.timers.arm(now, grace, Timer::Grace);
-        if self.join.take().is_some() {
-            self.events
-                .push_back(Event::Joined(Err(JoinError::ShuttingDown)));
-        }
+        self.end_join(JoinError::ShuttingDown);
         for dial in self.dials.keys().copied().collect::<Vec<_>>() {
-            self.end_dial_shutting_down(now, dial);
+            self.fail_dial(now, dial, DialCause::ShuttingDown);
         }
         for incoming in self.endpoints.take_all() {
             self.deliver(incoming, refusal(RefusalReason::ShuttingDown, ""));
@@ -46,8 +85,8 @@ impl Node {
 
     pub(super) fn progress_shutdown(&mut self, now: Instant) {
         match self.phase {
-            Phase::Running | Phase::Closed => {}
-            Phase::Leaving {
+            Phase::Running | Phase::Leaving | Phase::Left { .. } | Phase::Closed => {}
+            Phase::ShuttingDown {
                 has_left,
                 is_overdue,
             } => {
@@ -66,10 +105,58 @@ impl Node {
         }
     }
 
-    pub(super) fn note_left(&mut self) {
-        if let Phase::Leaving { has_left, .. } = &mut self.phase {
-            *has_left = true;
-            self.events.push_back(Event::Left);
+    /// The others know, or had their time to learn of it.
+    pub(super) fn note_left(&mut self, now: Instant) {
+        match &mut self.phase {
+            // It has begun to join again meanwhile.
+            Phase::Running => {}
+            Phase::Leaving => {
+                self.phase = Phase::Left { since: now };
+                let own = self.own_member();
+                self.events.push_back(Event::Member(MemberEvent::Left(own)));
+                for key in self.connections.keys() {
+                    self.close_unused(now, key);
+                }
+            }
+            Phase::ShuttingDown { has_left, .. } => *has_left = true,
+            Phase::Left { .. } | Phase::Closing | Phase::Closed => return,
+        }
+        self.events.push_back(Event::Left);
+    }
+
+    /// Takes part again, if the node had left. Returns whether it had.
+    pub(super) fn come_back(&mut self) -> bool {
+        match self.phase {
+            Phase::Leaving => self.phase = Phase::Running,
+            Phase::Left { .. } => {
+                self.phase = Phase::Running;
+                let own = self.own_member();
+                self.events.push_back(Event::Member(MemberEvent::Up(own)));
+            }
+            Phase::Running | Phase::ShuttingDown { .. } | Phase::Closing | Phase::Closed => {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn end_join(&mut self, error: JoinError) {
+        if self.join.take().is_some() {
+            self.events.push_back(Event::Joined(Err(error)));
+        }
+    }
+
+    /// Ends the dials that are on their way to other nodes.
+    fn end_dials_abroad(&mut self, now: Instant) {
+        let is_abroad = |state: &DialState| match state {
+            DialState::Connecting { .. } | DialState::Opening { .. } | DialState::Asking { .. } => {
+                true
+            }
+            DialState::Resolving | DialState::AskingHere { .. } => false,
+        };
+        let abroad = self.dials.iter().filter(|(_, dial)| is_abroad(&dial.state));
+        for id in abroad.map(|(&id, _)| id).collect::<Vec<_>>() {
+            self.fail_dial(now, id, DialCause::Left);
         }
     }
 }

@@ -15,7 +15,7 @@ use quinn_proto::EcnCodepoint;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::config::{Config, ConfigError, Limits};
+use crate::config::{Config, ConfigError, Labels, Limits};
 use crate::name::{EndpointName, NodeName, Session};
 use crate::tls::{Credentials, CredentialsError, SharedClock};
 use crate::wire::code::Code;
@@ -23,7 +23,7 @@ use crate::wire::control::{LabelsError, check_labels};
 use crate::wire::stream::{FlowAnswer, Hello, RefusalReason};
 
 use self::connections::{Arrived, Connections};
-use self::control::{ClaimError, Control, Identity};
+use self::control::{ClaimError, ClaimMode, Control, Identity, QueryId, QueryRequest};
 use self::dial::Dial;
 use self::endpoint::{Endpoints, Standing};
 use self::joining::Join;
@@ -44,10 +44,12 @@ mod event;
 mod flow;
 mod joining;
 mod leaving;
+mod membership;
 mod peer;
 mod peering;
 mod quic;
 mod sleep;
+mod snapshot;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -64,7 +66,13 @@ pub use self::event::{
 };
 pub(crate) use self::flow::SHARED_LEN_MIN;
 pub use self::flow::{FlowId, Payload};
+pub use self::membership::IdentityConflict;
 pub use self::sleep::SleepId;
+pub use self::snapshot::{
+    ConflictSnapshot, ConnectionSnapshot, ConnectionStage, DialSnapshot, EndpointSnapshot,
+    EndpointStanding, FlowSnapshot, FlowStage, HealthSnapshot, Level, MemberSnapshot,
+    NamesSnapshot, OpenedBy, Presence, Snapshot, UsageSnapshot,
+};
 
 /// Version of the wire contract.
 const PROTOCOL: u32 = 1;
@@ -94,6 +102,7 @@ pub struct Node {
     sleeps: BTreeMap<SleepId, TimerKey>,
     join: Option<Join>,
     phase: Phase,
+    conflict: Option<IdentityConflict>,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
     counters: Counters,
@@ -162,7 +171,10 @@ enum Command {
     Claim(EndpointId),
     Release(EndpointName),
     Dial(DialId, DialRequest),
+    Query(QueryId, QueryRequest),
     Sleep(SleepId, Duration),
+    SetLabels(Labels),
+    Leave,
     Shutdown(Duration),
 }
 
@@ -220,6 +232,7 @@ impl Node {
             sleeps: BTreeMap::new(),
             join: None,
             phase: Phase::Running,
+            conflict: None,
             commands: VecDeque::new(),
             events: VecDeque::new(),
             counters: Counters::default(),
@@ -332,9 +345,17 @@ impl Node {
 
     // What the user wants: the fabric.
 
-    /// Contacts the configured neighbours. Ends with [`Event::Joined`].
+    /// Contacts the configured neighbours; after a leave and without neighbours, members that the
+    /// node knew. Ends with [`Event::Joined`].
     pub fn join(&mut self) {
         self.commands.push_back(Command::Join);
+    }
+
+    /// Leaves the fabric and stays: new flows with other nodes are refused, open ones live on until
+    /// they end. [`Event::Left`] follows once some members know, or had their time to answer. A
+    /// [`join`](Self::join) brings the node and its names back.
+    pub fn leave(&mut self) {
+        self.commands.push_back(Command::Leave);
     }
 
     /// Leaves the fabric, lets flows drain for at most `grace`, closes all connections.
@@ -393,6 +414,23 @@ impl Node {
         }
     }
 
+    // What the user wants: names.
+
+    /// Asks members who owns a name. Ends with [`Event::Queried`].
+    pub fn query(&mut self, request: QueryRequest) -> QueryId {
+        self.issued += 1;
+        let id = QueryId(self.issued);
+        self.commands.push_back(Command::Query(id, request));
+        id
+    }
+
+    /// Gives up a query that has not ended.
+    pub fn cancel_query(&mut self, query: QueryId) {
+        self.commands
+            .retain(|command| !matches!(command, Command::Query(id, _) if *id == query));
+        self.control.cancel_query(query);
+    }
+
     // What the user wants: flows.
 
     /// Dials an endpoint by its name. Ends with [`Event::Dialled`].
@@ -416,11 +454,31 @@ impl Node {
     /// [`FlowWriteError::Blocked`] while the flow holds more than its limit; the others are final.
     pub fn write(&mut self, flow: FlowId, payload: Payload<'_>) -> Result<(), FlowWriteError> {
         let limit = self.config.limits.flow_send_buffer;
-        let peer = self
-            .connections
-            .touch(flow.peer)
-            .ok_or(FlowWriteError::Finished)?;
-        peer.write(flow.stream, payload, limit)
+        self.write_up_to(flow, payload, limit)
+    }
+
+    /// Takes bytes to send on a flow, however much it holds: for a few bytes that cannot wait, and
+    /// whose number something else bounds.
+    ///
+    /// # Errors
+    /// [`FlowWriteError`], never `Blocked`: all are final.
+    pub fn write_regardless(
+        &mut self,
+        flow: FlowId,
+        payload: Payload<'_>,
+    ) -> Result<(), FlowWriteError> {
+        self.write_up_to(flow, payload, usize::MAX)
+    }
+
+    /// How many bytes a flow takes before a writer has to wait.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write).
+    pub fn room(&mut self, flow: FlowId) -> Result<usize, FlowWriteError> {
+        let limit = self.config.limits.flow_send_buffer;
+        let peer = self.connections.get_mut(flow.peer);
+        peer.ok_or(FlowWriteError::Finished)?
+            .room(flow.stream, limit)
     }
 
     /// The next bytes that arrived on a flow; `None` at its end.
@@ -491,6 +549,14 @@ impl Node {
         id
     }
 
+    /// How long a sleep still takes, as of the last turn; `None` if it has ended, or begins with
+    /// the next turn.
+    #[must_use]
+    pub fn sleep_left(&self, sleep: SleepId) -> Option<Duration> {
+        let timer = self.sleeps.get(&sleep)?;
+        Some(timer.deadline().saturating_duration_since(self.now))
+    }
+
     /// Gives up a sleep that has not ended.
     pub fn cancel_sleep(&mut self, sleep: SleepId) {
         self.commands
@@ -498,6 +564,19 @@ impl Node {
         if let Some(timer) = self.sleeps.remove(&sleep) {
             self.timers.disarm(timer);
         }
+    }
+
+    fn write_up_to(
+        &mut self,
+        flow: FlowId,
+        payload: Payload<'_>,
+        limit: usize,
+    ) -> Result<(), FlowWriteError> {
+        let peer = self
+            .connections
+            .touch(flow.peer)
+            .ok_or(FlowWriteError::Finished)?;
+        peer.write(flow.stream, payload, limit)
     }
 
     // What there is to read.
@@ -518,31 +597,6 @@ impl Node {
     #[must_use]
     pub const fn limits(&self) -> &Limits {
         &self.config.limits
-    }
-
-    /// This node, as a member.
-    #[must_use]
-    pub fn own_member(&self) -> Member {
-        let Identity {
-            name,
-            address,
-            session,
-        } = self.control.identity();
-        let labels = Arc::new(self.config.labels.clone());
-        let state = MemberState::Alive;
-        Member {
-            name,
-            address,
-            session,
-            state,
-            labels,
-        }
-    }
-
-    /// The other members of the fabric that are known, in the order of their names. The events so
-    /// far fold to them.
-    pub fn members(&self) -> impl Iterator<Item = Member> + '_ {
-        self.control.members()
     }
 
     /// Round-trip times of the connections that are up.
@@ -601,7 +655,7 @@ impl Node {
                 self.events.push_back(Event::Woken(id));
             }
             Timer::Grace => {
-                if let Phase::Leaving { is_overdue, .. } = &mut self.phase {
+                if let Phase::ShuttingDown { is_overdue, .. } = &mut self.phase {
                     *is_overdue = true;
                 }
             }
@@ -614,10 +668,13 @@ impl Node {
             Command::Claim(endpoint) => self.claim(now, unix_time, endpoint),
             Command::Release(name) => self.control.release(now, &name),
             Command::Dial(id, request) => self.begin_dial(now, id, request),
+            Command::Query(id, request) => self.control.query(now, id, request),
             Command::Sleep(id, duration) => {
                 let timer = self.timers.arm(now, duration, Timer::Sleep(id));
                 self.sleeps.insert(id, timer);
             }
+            Command::SetLabels(labels) => self.change_labels(now, labels),
+            Command::Leave => self.begin_leave(now),
             Command::Shutdown(grace) => self.begin_shutdown(now, grace),
         }
     }
@@ -626,9 +683,10 @@ impl Node {
         let Some(name) = self.endpoints.name_of(endpoint).cloned() else {
             return;
         };
-        let result = if self.phase == Phase::Running {
+        let result = if self.phase.is_open() {
             self.control
-                .claim(now, unix_time, name.clone())
+                .claim(now, unix_time, name.clone(), ClaimMode::Exclusive)
+                .map(|_| ())
                 .map_err(EndpointRefusal::from)
         } else {
             Err(EndpointRefusal::ShuttingDown)

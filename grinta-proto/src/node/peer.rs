@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use quinn_proto::{
-    Connection, ConnectionError, ConnectionEvent, ConnectionHandle, Dir, EndpointEvent, Event,
-    Side, StreamId,
+    Connection, ConnectionError, ConnectionEvent, ConnectionHandle, ConnectionStats, Dir,
+    EndpointEvent, Event, Side, StreamId,
 };
 use rustls::pki_types::CertificateDer;
 
@@ -25,6 +25,7 @@ use crate::node::endpoint::IncomingId;
 use crate::node::event::{ConnectError, FlowLoss};
 use crate::node::flow::{Flow, varint};
 use crate::node::quic::NewConnection;
+use crate::node::snapshot::ConnectionStage;
 use crate::node::timers::TimerKey;
 use crate::tls;
 use crate::wire::code::Code;
@@ -40,7 +41,7 @@ mod streams;
 pub(crate) struct PeerKey(pub(crate) u64);
 
 /// Whom a connection was made to reach.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Target {
     /// Whoever answers at the address.
     Address(SocketAddr),
@@ -55,7 +56,7 @@ impl Target {
         }
     }
 
-    const fn node(&self) -> Option<&NodeName> {
+    pub(crate) const fn node(&self) -> Option<&NodeName> {
         match self {
             Self::Address(_) => None,
             Self::Node(node, _) => Some(node),
@@ -92,14 +93,14 @@ pub(crate) enum PeerEvent {
     StreamsAvailable,
     /// The last open flow ended.
     Unused,
-    /// The arrival timer of a stream has nothing to wait for any more.
+    /// The timer of the handshake or of a stream's arrival has nothing to wait for any more.
     Settled(TimerKey),
     /// The peer broke the rules of the control stream; its connection is being closed.
     Violated { name: NodeName, reason: String },
     /// The connection could not be brought up.
     Failed(ConnectError),
-    /// The connection was up and is lost.
-    Lost(FlowLoss),
+    /// The connection to this node was up and is lost.
+    Lost { name: NodeName, loss: FlowLoss },
 }
 
 /// What a peer needs to know of the node it belongs to.
@@ -117,6 +118,8 @@ pub(crate) struct Peer {
     release: WindowRelease,
     target: Option<Target>,
     stage: Stage,
+    /// Armed until the connection is up or over.
+    handshake_timer: Option<TimerKey>,
     flows: BTreeMap<StreamId, Flow>,
     /// Flows were open when the peer was last advanced.
     had_flows: bool,
@@ -156,6 +159,7 @@ impl Peer {
             release: new.release,
             target,
             stage: Stage::Handshaking,
+            handshake_timer: None,
             flows: BTreeMap::new(),
             had_flows: false,
             unflushed: BTreeSet::new(),
@@ -224,6 +228,32 @@ impl Peer {
 
     pub(crate) fn round_trip_time(&self) -> Duration {
         self.connection.rtt()
+    }
+
+    pub(crate) fn stats(&self) -> ConnectionStats {
+        self.connection.stats()
+    }
+
+    pub(crate) const fn stage(&self) -> ConnectionStage {
+        match &self.stage {
+            Stage::Handshaking => ConnectionStage::Handshaking,
+            Stage::Greeting { .. } | Stage::Greeted { .. } => ConnectionStage::Greeting,
+            Stage::Up { .. } => ConnectionStage::Up,
+            Stage::Lost { .. } => ConnectionStage::Closing,
+        }
+    }
+
+    /// Bytes of control messages that wait to be sent.
+    pub(crate) const fn control_queued(&self) -> usize {
+        match &self.stage {
+            Stage::Greeting {
+                control: Some(control),
+                ..
+            }
+            | Stage::Greeted { control }
+            | Stage::Up { control, .. } => control.queued(),
+            Stage::Greeting { control: None, .. } | Stage::Handshaking | Stage::Lost { .. } => 0,
+        }
     }
 
     // What the world did.
@@ -300,9 +330,15 @@ impl Peer {
             );
         }
         self.stage = Stage::Up { name, control };
+        self.settle_handshake();
         self.read_control(now, surroundings);
         self.accept_streams(surroundings);
         self.flush(surroundings.limits);
+    }
+
+    /// Notes when a connection that is coming up has had its time.
+    pub(crate) const fn set_handshake_timer(&mut self, timer: TimerKey) {
+        self.handshake_timer = Some(timer);
     }
 
     /// Ends the connection; the peer is told `code` and `reason`.
@@ -511,11 +547,17 @@ impl Peer {
     /// The connection is over: whoever waits on it is told.
     fn end(&mut self, loss: FlowLoss) {
         match std::mem::replace(&mut self.stage, Stage::Lost { loss: loss.clone() }) {
-            Stage::Up { .. } => self.events.push_back(PeerEvent::Lost(loss)),
+            Stage::Up { name, .. } => self.events.push_back(PeerEvent::Lost { name, loss }),
             Stage::Handshaking | Stage::Greeting { .. } | Stage::Greeted { .. } => {}
             Stage::Lost { loss } => self.stage = Stage::Lost { loss },
         }
+        self.settle_handshake();
         self.end_flows();
+    }
+
+    fn settle_handshake(&mut self) {
+        let timer = self.handshake_timer.take();
+        self.events.extend(timer.map(PeerEvent::Settled));
     }
 }
 

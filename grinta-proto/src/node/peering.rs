@@ -10,9 +10,9 @@ use rand::RngExt;
 use crate::name::NodeName;
 use crate::node::control::{Channel, ControlEvent, ControlOutput, Identity};
 use crate::node::endpoint::{Origin, Standing};
-use crate::node::event::{ConnectError, Event, FlowLoss, MemberEvent, MemberState};
+use crate::node::event::{ConnectError, Event, FlowLoss, MemberState};
 use crate::node::flow::FlowId;
-use crate::node::peer::{PeerEvent, PeerKey, Target};
+use crate::node::peer::{Peer, PeerEvent, PeerKey, Target};
 use crate::node::{Node, Phase, Timer, refusal, surroundings};
 use crate::wire::code::Code;
 use crate::wire::control::ControlMessage;
@@ -74,7 +74,9 @@ impl Node {
                 }
             }
             PeerEvent::Unused => {
-                if let Some(name) = self.name_of(key) {
+                if matches!(self.phase, Phase::Left { .. }) {
+                    self.close_unused(now, key);
+                } else if let Some(name) = self.name_of(key) {
                     self.close_surplus(now, &name);
                 }
             }
@@ -83,7 +85,7 @@ impl Node {
             }
             PeerEvent::Violated { name, reason } => self.note_violation(&name, &reason),
             PeerEvent::Failed(error) => self.handle_failed(now, key, &error),
-            PeerEvent::Lost(loss) => self.handle_lost(now, key, &loss),
+            PeerEvent::Lost { name, loss } => self.handle_lost(now, key, &name, &loss),
         }
     }
 
@@ -104,7 +106,10 @@ impl Node {
 
     pub(super) fn arm_handshake(&mut self, key: PeerKey) {
         let timeout = self.config.connection.handshake_timeout;
-        self.timers.arm(self.now, timeout, Timer::Handshake(key));
+        if let Some(peer) = self.connections.get_mut(key) {
+            let timer = self.timers.arm(self.now, timeout, Timer::Handshake(key));
+            peer.set_handshake_timer(timer);
+        }
     }
 
     pub(super) fn expire_handshake(&mut self, now: Instant, key: PeerKey) {
@@ -156,6 +161,14 @@ impl Node {
         self.follow(now);
     }
 
+    /// Closes a connection of a node that has left, unless a flow is on it.
+    pub(super) fn close_unused(&mut self, now: Instant, key: PeerKey) {
+        let is_unused = |peer: &Peer| peer.name().is_some() && peer.open_flows() == 0;
+        if self.connections.get(key).is_some_and(is_unused) {
+            self.close(now, key, Code::Left, "");
+        }
+    }
+
     fn close(&mut self, now: Instant, key: PeerKey, code: Code, reason: &str) {
         if let Some(peer) = self.connections.touch(key) {
             peer.close(now, code, reason);
@@ -204,8 +217,9 @@ impl Node {
         if hello.node == self.config.node {
             return self.handle_greeted_by_namesake(now, key, &hello);
         }
-        if !matches!(self.phase, Phase::Running | Phase::Leaving { .. }) {
-            return self.close(now, key, Code::ShuttingDown, "");
+        if let Some(code) = self.phase.unwelcome() {
+            self.connections.note_failed(key);
+            return self.close(now, key, code, "");
         }
         let name = hello.node.clone();
         let ours = &self.config.node;
@@ -250,7 +264,8 @@ impl Node {
 
     /// The peer bears our own name: it is ourselves, or somebody has our certificate.
     fn handle_greeted_by_namesake(&mut self, now: Instant, key: PeerKey, hello: &Hello) {
-        let error = if hello.session == self.hello.session {
+        let ours = (self.hello.session, self.hello.address);
+        let error = if (hello.session, hello.address) == ours {
             // The other end of the connection is ours too, and knows only who it is not.
             for dialled in self.connections.greeting(&self.config.node) {
                 self.close(now, dialled, Code::Closed, "");
@@ -259,22 +274,13 @@ impl Node {
             ConnectError::Itself
         } else {
             let node = &hello.node;
-            self.log_conflict(Some(&identity(hello)));
+            self.control.handle_up(now, identity(hello));
             ConnectError::Violation {
                 reason: format!("{node} is this node's own name"),
             }
         };
         self.close(now, key, Code::IdentityConflict, &error.to_string());
         self.handle_failed(now, key, &error);
-    }
-
-    fn log_conflict(&self, other: Option<&Identity>) {
-        let (node, address) = (&self.config.node, other.map(|other| other.address));
-        tracing::error!(
-            target: "grinta::member",
-            %node, ?address,
-            "another process uses this node's name; give each node a name and a certificate of its own",
-        );
     }
 
     fn note_reached(&mut self, now: Instant, address: SocketAddr, node: &NodeName) {
@@ -296,6 +302,14 @@ impl Node {
         };
         let remote = peer.remote();
         let target = peer.target().cloned();
+        if let ConnectError::Refused {
+            code: Code::IdentityConflict,
+            ..
+        } = error
+            && self.conflict.is_none()
+        {
+            self.note_conflict(now, Some(remote));
+        }
         self.connections.note_failed(key);
         match target {
             None if *error == ConnectError::Itself => {}
@@ -334,19 +348,26 @@ impl Node {
     }
 
     /// A connection that was up is gone. That marks nobody down: membership decides.
-    fn handle_lost(&mut self, now: Instant, key: PeerKey, loss: &FlowLoss) {
-        self.counters.connections_lost += 1;
-        let name = self.connections.note_lost(key);
+    fn handle_lost(&mut self, now: Instant, key: PeerKey, name: &NodeName, loss: &FlowLoss) {
+        match loss {
+            FlowLoss::Closed { .. } | FlowLoss::Down | FlowLoss::ShuttingDown => {
+                self.counters.connections_closed += 1;
+            }
+            FlowLoss::TimedOut | FlowLoss::Restarted | FlowLoss::Transport { .. } => {
+                self.counters.connections_lost += 1;
+            }
+        }
+        let was_up = self.connections.note_lost(key, name);
         self.handle_asked_lost(now, key, loss);
-        let Some(name) = name else {
+        if !was_up {
             return;
-        };
-        if self.connections.up(&name).is_some() {
-            return self.resume_dials(now, &name);
+        }
+        if self.connections.up(name).is_some() {
+            return self.resume_dials(now, name);
         }
         tracing::debug!(target: "grinta::quic", peer = %name, %loss, "disconnected");
-        self.control.handle_lost(now, &name);
-        for id in self.opening.remove(&name).unwrap_or_default() {
+        self.control.handle_lost(now, name);
+        for id in self.opening.remove(name).unwrap_or_default() {
             self.drive_dial(now, id);
         }
     }
@@ -402,35 +423,11 @@ impl Node {
         tracing::warn!(target: "grinta::quic", %peer, reason, "the peer broke the control protocol");
     }
 
-    fn handle_member(&mut self, now: Instant, event: MemberEvent) {
-        match &event {
-            MemberEvent::Up(member) => {
-                let (node, address) = (&member.name, member.address);
-                tracing::info!(target: "grinta::member", %node, %address, "a member is up");
-            }
-            MemberEvent::Down(member) => {
-                tracing::info!(target: "grinta::member", node = %member.name, "a member is down");
-                self.close_down(now, &member.name);
-            }
-            MemberEvent::Left(member) => {
-                tracing::info!(target: "grinta::member", node = %member.name, "a member left");
-                self.redials.remove(&member.name);
-            }
-            MemberEvent::Suspected(member)
-            | MemberEvent::Refuted(member)
-            | MemberEvent::Updated(member) => {
-                let (node, state) = (&member.name, member.state);
-                tracing::debug!(target: "grinta::member", %node, ?state, "a member changed");
-            }
-        }
-        self.events.push_back(Event::Member(event));
-    }
-
     fn handle_control_event(&mut self, now: Instant, event: ControlEvent) {
         match event {
             ControlEvent::Member(event) => self.handle_member(now, event),
             ControlEvent::Synced => self.handle_synced(now),
-            ControlEvent::Left => self.note_left(),
+            ControlEvent::Left => self.note_left(now),
             ControlEvent::NameLost { name, winner } => {
                 if let Some(endpoint) = self.endpoints.id_of(&name) {
                     let lost = Standing::Lost {
@@ -446,7 +443,13 @@ impl Node {
                 self.handle_name(now, &name);
             }
             ControlEvent::NameGone { .. } => {}
-            ControlEvent::IdentityConflict { other } => self.log_conflict(other.as_ref()),
+            ControlEvent::IdentityConflict { other } => {
+                self.note_conflict(now, other.map(|other| other.address));
+            }
+            ControlEvent::Queried { query, result } => {
+                self.events.push_back(Event::Queried { query, result });
+            }
+            ControlEvent::Confirmed { .. } => {}
             ControlEvent::NamePromoted { name } => {
                 if let Some(endpoint) = self.endpoints.id_of(&name) {
                     self.endpoints.set_standing(endpoint, Standing::Open);

@@ -161,6 +161,11 @@ impl Quic {
         self.handshakes = self.handshakes.saturating_sub(1);
     }
 
+    /// Handshakes under way that others began.
+    pub(crate) const fn handshakes(&self) -> usize {
+        self.handshakes
+    }
+
     /// How many connections the endpoint knows, drained ones excluded.
     pub(crate) fn open_connections(&self) -> usize {
         self.endpoint.open_connections()

@@ -14,6 +14,13 @@ pub(crate) struct TimerKey {
     sequence: u64,
 }
 
+impl TimerKey {
+    /// When it fires.
+    pub(crate) const fn deadline(&self) -> Instant {
+        self.deadline
+    }
+}
+
 /// A queue of timers that carry a `T` each.
 #[derive(Debug)]
 pub(crate) struct Timers<T> {

@@ -5,8 +5,8 @@ use std::sync::{Arc, Weak};
 
 use crate::codec::Codec;
 use crate::node::FlowId;
-use crate::shell::flow::{Path, Receiver, Remote, Sender, Terms};
-use crate::shell::local::{Breakable, Encoded, LocalQueues, Queue};
+use crate::shell::flow::{Flow, Path, Receiver, Remote, Sender, Terms};
+use crate::shell::local::{Breakable, Encoded, LocalQueues, Queue, QueueLimits};
 use crate::shell::shared::{Shared, State};
 use crate::wire::malformed::FieldFault;
 use crate::wire::stream::{Direction, Encoding};
@@ -21,6 +21,15 @@ pub(crate) struct Codecs<S, R> {
 pub(crate) struct Ends<S, R> {
     pub(crate) sender: Option<Sender<S>>,
     pub(crate) receiver: Option<Receiver<R>>,
+}
+
+impl<S: Send + 'static, R: Send + 'static> Ends<S, R> {
+    /// Both ends, of a side that was made with both codecs.
+    pub(crate) fn into_flow(self) -> Flow<S, R> {
+        let ends = self.sender.zip(self.receiver);
+        let (sender, receiver) = ends.expect("a side that does both has both ends");
+        Flow { sender, receiver }
+    }
 }
 
 /// The encodings of what one side sends and receives.
@@ -102,16 +111,20 @@ impl<S: Send + 'static, R: Send + 'static> Codecs<S, R> {
         dialler: MessageTypes,
         limits: MessageLimits,
     ) -> (Ends<S, R>, LocalQueues) {
-        let capacity = state.node.limits().local_queue_max;
+        let bounds = state.node.limits();
+        let bounds = QueueLimits {
+            messages: bounds.local_queue_max,
+            bytes: bounds.local_queue_bytes_max,
+        };
         let mut queues = LocalQueues::default();
         let sender = self.sends.map(|codec| {
             let terms = limits.sending(codec, &Path::Local);
             if dialler.receives == Some(TypeId::of::<S>()) {
-                let queue = Queue::new(capacity);
+                let queue = Queue::new(bounds);
                 queues.to_dialler = Some(tracked(state, &queue));
                 Sender::values(queue, terms)
             } else {
-                let queue = Queue::new(capacity);
+                let queue = Queue::new(bounds);
                 queues.to_dialler = Some(tracked(state, &queue));
                 Sender::encoded(queue, terms)
             }
@@ -119,11 +132,11 @@ impl<S: Send + 'static, R: Send + 'static> Codecs<S, R> {
         let receiver = self.receives.map(|codec| {
             let terms = limits.receiving(codec, &Path::Local);
             if dialler.sends == Some(TypeId::of::<R>()) {
-                let queue = Queue::new(capacity);
+                let queue = Queue::new(bounds);
                 queues.from_dialler = Some(tracked(state, &queue));
                 Receiver::values(queue, terms)
             } else {
-                let queue = Queue::new(capacity);
+                let queue = Queue::new(bounds);
                 queues.from_dialler = Some(tracked(state, &queue));
                 Receiver::encoded(queue, terms)
             }

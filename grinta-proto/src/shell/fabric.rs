@@ -10,19 +10,22 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::config::{Config, Neighbour};
+use crate::config::{Config, Labels, Neighbour};
 use crate::name::{EndpointName, FabricName, InvalidName, NodeName};
 use crate::node::control::Resolution;
 use crate::node::{
-    Counters, JoinError, JoinReport, Member, Node, NodeError, SleepId, SocketInfo, list,
+    Counters, IdentityConflict, JoinError, JoinReport, Member, Node, NodeError, SleepId, Snapshot,
+    SocketInfo, list,
 };
 use crate::shell::dial::Dial;
 use crate::shell::driver::Driver;
 use crate::shell::endpoint::OpenEndpoint;
 use crate::shell::io::Io;
 use crate::shell::members::MemberWatch;
+use crate::shell::query::Query;
 use crate::shell::shared::{Shared, SleepSlot, State};
 use crate::tls::{Credentials, CredentialsError};
+use crate::wire::control::LabelsError;
 
 /// A handle on a fabric: opens endpoints, dials them, and tells about the members.
 ///
@@ -142,7 +145,8 @@ impl Fabric {
     }
 
     /// Contacts the neighbours and takes over what they know of members and names. Without
-    /// neighbours the node is the first of its fabric and others join it.
+    /// neighbours the node is the first of its fabric and others join it; after a
+    /// [`leave`](Self::leave) it then asks members that it knew.
     ///
     /// Done once every neighbour has answered or failed; once one has answered, the others have
     /// half a second more. Those that did not answer are in the report, and are warned about in the
@@ -175,6 +179,62 @@ impl Fabric {
         joined
     }
 
+    /// Leaves the fabric and stays: the others are told, and this returns once some of them have
+    /// said that they know, or two probe intervals have passed. They list this node as left, not
+    /// as down, and its names are not served meanwhile.
+    ///
+    /// Flows that are open live on until they end. Other nodes are refused new ones, dials to them
+    /// fail with [`DialCause::Left`](crate::DialCause::Left); endpoints stay open, and can be dialled within this process. A
+    /// [`join`](Self::join) brings the node back, with its endpoints.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped the leave goes on.
+    pub async fn leave(&self) {
+        let before = self.shared().with(|state| {
+            state.node.leave();
+            state.leave.departures
+        });
+        poll_fn(|cx| {
+            self.shared().with(|state| {
+                if state.is_closed || state.leave.departures != before {
+                    return Poll::Ready(());
+                }
+                state.leave.waiters.register(cx);
+                Poll::Pending
+            })
+        })
+        .await;
+    }
+
+    /// Replaces this node's labels. The others hear of it within a few rounds of gossip, as
+    /// [`MemberEvent::Updated`](crate::MemberEvent::Updated).
+    ///
+    /// # Errors
+    /// [`LabelsError`] names the bound that the labels break; nothing changed.
+    pub fn set_labels(&self, labels: Labels) -> Result<(), LabelsError> {
+        self.shared().with(|state| state.node.set_labels(labels))
+    }
+
+    /// Waits until another live process shows itself under this node's name: two processes were
+    /// started with one certificate, and one of them must go. At once if that has happened;
+    /// `None` if the fabric is closed first.
+    ///
+    /// # Cancel safety
+    /// Safe: nothing is lost.
+    pub async fn identity_conflict(&self) -> Option<IdentityConflict> {
+        poll_fn(|cx| {
+            self.shared().with(|state| {
+                let conflict = state.node.identity_conflict();
+                if conflict.is_some() || state.is_closed {
+                    return Poll::Ready(conflict);
+                }
+                state.conflict.register(cx);
+                Poll::Pending
+            })
+        })
+        .await
+    }
+
     /// The members that are known, this node among them, in the order of their names.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
@@ -201,6 +261,12 @@ impl Fabric {
         )
     }
 
+    /// Asks other members who owns a name, each by what it knows itself, once this is awaited. The
+    /// first answer that names an owner decides, or a vote.
+    pub fn query(&self, name: impl AsRef<str>) -> Query {
+        Query::new(Arc::clone(self.shared()), name.as_ref())
+    }
+
     /// Who holds a name, as far as this node knows now.
     ///
     /// # Errors
@@ -214,6 +280,14 @@ impl Fabric {
     #[must_use]
     pub fn counters(&self) -> Counters {
         self.shared().with(|state| *state.node.counters())
+    }
+
+    /// What the node is and holds at this moment: members, connections, names, endpoints, flows,
+    /// dials, and whatever is bounded next to its limit. With the feature `serde` it can be
+    /// written out in any format.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.shared().with(|state| state.node.snapshot())
     }
 
     /// Sleeps on the fabric's own clock: the runtime's, or the simulator's. Ends early if the

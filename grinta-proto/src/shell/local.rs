@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Context;
 
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use crate::node::{FlowLoss, FlowReadError, FlowWriteError};
 use crate::shell::waiters::{WakerSlot, Wakes};
 use crate::wire::code::Code;
+use crate::wire::frame::length_len;
 
 /// The queues of an in-process flow, by direction; their types are known to their ends.
 #[derive(Clone, Default)]
@@ -27,10 +29,29 @@ pub(crate) struct LocalQueues {
 #[derive(Debug)]
 pub(crate) struct Encoded(pub(crate) Bytes);
 
+/// How much a queue holds before its sender waits.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct QueueLimits {
+    pub(crate) messages: usize,
+    /// Counted as the messages would travel: their encodings, each with its length before it.
+    pub(crate) bytes: usize,
+}
+
+/// What a sender wants when there is no room.
+#[derive(Clone, Copy)]
+pub(crate) enum Room<'a, 'w> {
+    /// To be woken when there is.
+    Awaited(&'a Context<'w>),
+    /// To be told.
+    Now,
+    /// To have it taken all the same: it is short, and something else bounds how often that is.
+    Waived,
+}
+
 /// A bounded queue with one sender and one receiver.
 pub(crate) struct Queue<T> {
     state: Mutex<QueueState<T>>,
-    capacity: usize,
+    limits: QueueLimits,
 }
 
 /// Something that ends when its fabric does.
@@ -40,7 +61,9 @@ pub(crate) trait Breakable: Any + Send + Sync + fmt::Debug {
 }
 
 struct QueueState<T> {
-    messages: VecDeque<T>,
+    /// Each with the bytes that it counts for.
+    messages: VecDeque<(usize, T)>,
+    bytes: usize,
     reader: WakerSlot,
     writer: WakerSlot,
     end: End,
@@ -61,76 +84,132 @@ enum End {
 }
 
 impl<T> Queue<T> {
-    pub(crate) fn new(capacity: usize) -> Arc<Self> {
+    pub(crate) fn new(limits: QueueLimits) -> Arc<Self> {
         let state = QueueState {
             messages: VecDeque::new(),
+            bytes: 0,
             reader: WakerSlot::default(),
             writer: WakerSlot::default(),
             end: End::Open,
         };
         Arc::new(Self {
             state: Mutex::new(state),
-            capacity: capacity.max(1),
+            limits,
         })
     }
 
-    /// Takes the message out of `message` and queues it. `Blocked` while the queue is full; with
-    /// a context its task is woken when that changes.
+    /// Takes the message out of `message`, whose encoding has `length` bytes, and queues it.
+    /// `Blocked` without room.
     pub(crate) fn push(
         &self,
-        cx: Option<&Context<'_>>,
+        room: Room<'_, '_>,
+        length: usize,
         message: &mut Option<T>,
     ) -> Result<(), FlowWriteError> {
+        self.push_up_to(1, room, || Some((length, message.take()?)))
+    }
+
+    /// Takes messages off the front of `messages` as long as there is room; `lengths` tells how
+    /// long the encoding is of each that is to be taken. `Blocked` when some are left.
+    pub(crate) fn push_many(
+        &self,
+        room: Room<'_, '_>,
+        lengths: &mut VecDeque<usize>,
+        messages: &mut VecDeque<T>,
+    ) -> Result<(), FlowWriteError> {
+        self.push_up_to(lengths.len(), room, || {
+            let length = lengths.pop_front()?;
+            Some((length, messages.pop_front()?))
+        })
+    }
+
+    fn push_up_to(
+        &self,
+        count: usize,
+        room: Room<'_, '_>,
+        mut next: impl FnMut() -> Option<(usize, T)>,
+    ) -> Result<(), FlowWriteError> {
         let mut state = self.lock();
-        match &state.end {
-            End::Open if state.messages.len() >= self.capacity => {
-                if let Some(cx) = cx {
-                    state.writer.register(cx);
-                }
-                Err(FlowWriteError::Blocked)
+        let mut reader = None;
+        let mut pushed = Ok(());
+        for _ in 0..count {
+            if let Err(error) = state.room(self.limits, room) {
+                pushed = Err(error);
+                break;
             }
-            End::Open => {
-                state.messages.extend(message.take());
-                let reader = state.reader.take();
-                drop(state);
-                if let Some(reader) = reader {
-                    reader.wake();
-                }
-                Ok(())
-            }
-            End::Finished | End::Reset(_) => Err(FlowWriteError::Finished),
-            End::Stopped(code) => Err(FlowWriteError::Stopped(*code)),
-            End::Lost(loss) => Err(FlowWriteError::Lost(loss.clone())),
+            let Some((length, message)) = next() else {
+                break;
+            };
+            let bytes = length + length_len(length);
+            state.bytes += bytes;
+            state.messages.push_back((bytes, message));
+            reader = reader.or_else(|| state.reader.take());
         }
+        drop(state);
+        if let Some(reader) = reader {
+            reader.wake();
+        }
+        pushed
+    }
+
+    /// How many bytes fit before a sender has to wait; `Blocked` if none or no message does.
+    pub(crate) fn room(&self, room: Room<'_, '_>) -> Result<usize, FlowWriteError> {
+        self.lock().room(self.limits, room)
     }
 
     /// Takes the next message; `None` at the end. `Blocked` while there is none; with a context
     /// its task is woken when that changes.
     pub(crate) fn pop(&self, cx: Option<&Context<'_>>) -> Result<Option<T>, FlowReadError> {
+        let mut popped = None;
+        self.pop_while(cx, |message| {
+            popped = Some(message);
+            ControlFlow::Break(())
+        })?;
+        Ok(popped)
+    }
+
+    /// Takes at most `limit` messages, at least one unless at the end.
+    pub(crate) fn pop_many(
+        &self,
+        cx: Option<&Context<'_>>,
+        messages: &mut Vec<T>,
+        limit: usize,
+    ) -> Result<(), FlowReadError> {
+        let full = messages.len().saturating_add(limit);
+        self.pop_while(cx, |message| {
+            messages.push(message);
+            if messages.len() < full {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            }
+        })
+    }
+
+    fn pop_while(
+        &self,
+        cx: Option<&Context<'_>>,
+        mut take: impl FnMut(T) -> ControlFlow<()>,
+    ) -> Result<(), FlowReadError> {
         let mut state = self.lock();
-        if let Some(message) = state.messages.pop_front() {
-            // A sender that waits is woken when half is free, not once for each message.
-            let writer = (state.messages.len() <= self.capacity / 2)
-                .then(|| state.writer.take())
-                .flatten();
-            drop(state);
-            if let Some(writer) = writer {
-                writer.wake();
-            }
-            return Ok(Some(message));
+        if state.messages.is_empty() {
+            return state.nothing_queued(cx);
         }
-        match &state.end {
-            End::Open => {
-                if let Some(cx) = cx {
-                    state.reader.register(cx);
-                }
-                Err(FlowReadError::Blocked)
+        while let Some((bytes, message)) = state.messages.pop_front() {
+            state.bytes -= bytes;
+            if take(message).is_break() {
+                break;
             }
-            End::Finished => Ok(None),
-            End::Reset(code) => Err(FlowReadError::Reset(*code)),
-            End::Stopped(_) => Err(FlowReadError::Stopped),
-            End::Lost(loss) => Err(FlowReadError::Lost(loss.clone())),
         }
+        // A sender that waits is woken when half is free, not once for each message.
+        let is_half_free = state.messages.len() <= self.limits.messages / 2
+            && state.bytes <= self.limits.bytes / 2;
+        let writer = is_half_free.then(|| state.writer.take()).flatten();
+        drop(state);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+        Ok(())
     }
 
     /// No more will be pushed; the end follows what is queued.
@@ -138,9 +217,14 @@ impl<T> Queue<T> {
         self.end(End::Finished, Messages::Keep);
     }
 
-    /// How the sending direction ended, if it has.
-    pub(crate) fn sent(&self) -> Option<Result<(), FlowWriteError>> {
-        match &self.lock().end {
+    /// How the sending direction ended, if it has; else the task of the context is woken when it
+    /// does.
+    pub(crate) fn sent(&self, cx: Option<&Context<'_>>) -> Option<Result<(), FlowWriteError>> {
+        let mut state = self.lock();
+        if let (End::Open, Some(cx)) = (&state.end, cx) {
+            state.writer.register(cx);
+        }
+        match &state.end {
             End::Open => None,
             End::Finished => Some(Ok(())),
             End::Reset(_) => Some(Err(FlowWriteError::Finished)),
@@ -181,7 +265,42 @@ enum Messages {
 }
 
 impl<T> QueueState<T> {
-    fn end(&mut self, end: End, messages: Messages, wakes: &mut Wakes) -> VecDeque<T> {
+    fn room(&mut self, limits: QueueLimits, room: Room<'_, '_>) -> Result<usize, FlowWriteError> {
+        match &self.end {
+            End::Open => {}
+            End::Finished | End::Reset(_) => return Err(FlowWriteError::Finished),
+            End::Stopped(code) => return Err(FlowWriteError::Stopped(*code)),
+            End::Lost(loss) => return Err(FlowWriteError::Lost(loss.clone())),
+        }
+        if self.messages.len() < limits.messages && self.bytes < limits.bytes {
+            return Ok(limits.bytes - self.bytes);
+        }
+        match room {
+            Room::Awaited(cx) => {
+                self.writer.register(cx);
+                Err(FlowWriteError::Blocked)
+            }
+            Room::Now => Err(FlowWriteError::Blocked),
+            Room::Waived => Ok(0),
+        }
+    }
+
+    fn nothing_queued(&mut self, cx: Option<&Context<'_>>) -> Result<(), FlowReadError> {
+        match &self.end {
+            End::Open => {
+                if let Some(cx) = cx {
+                    self.reader.register(cx);
+                }
+                Err(FlowReadError::Blocked)
+            }
+            End::Finished => Ok(()),
+            End::Reset(code) => Err(FlowReadError::Reset(*code)),
+            End::Stopped(_) => Err(FlowReadError::Stopped),
+            End::Lost(loss) => Err(FlowReadError::Lost(loss.clone())),
+        }
+    }
+
+    fn end(&mut self, end: End, messages: Messages, wakes: &mut Wakes) -> VecDeque<(usize, T)> {
         // What a finished sender left can still be refused, until it is read.
         let may_change = match &self.end {
             End::Open => true,
@@ -196,7 +315,10 @@ impl<T> QueueState<T> {
         self.writer.wake_into(wakes);
         match messages {
             Messages::Keep => VecDeque::new(),
-            Messages::Drop => std::mem::take(&mut self.messages),
+            Messages::Drop => {
+                self.bytes = 0;
+                std::mem::take(&mut self.messages)
+            }
         }
     }
 }
@@ -217,7 +339,8 @@ impl<T> fmt::Debug for Queue<T> {
         let state = self.lock();
         f.debug_struct("Queue")
             .field("queued", &state.messages.len())
-            .field("capacity", &self.capacity)
+            .field("bytes", &state.bytes)
+            .field("limits", &self.limits)
             .field("end", &state.end)
             .finish_non_exhaustive()
     }
@@ -236,52 +359,99 @@ impl fmt::Debug for LocalQueues {
 mod tests {
     use super::*;
 
+    const fn limits(messages: usize) -> QueueLimits {
+        QueueLimits {
+            messages,
+            bytes: 1024,
+        }
+    }
+
     fn push(queue: &Queue<u32>, message: u32) -> Result<(), FlowWriteError> {
-        queue.push(None, &mut Some(message))
+        queue.push(Room::Now, 4, &mut Some(message))
     }
 
     #[test]
     fn a_full_queue_gives_the_message_back() {
-        let queue = Queue::new(1);
+        let queue = Queue::new(limits(1));
         assert_eq!(push(&queue, 1), Ok(()));
         let mut message = Some(2);
-        assert_eq!(queue.push(None, &mut message), Err(FlowWriteError::Blocked));
+        assert_eq!(
+            queue.push(Room::Now, 4, &mut message),
+            Err(FlowWriteError::Blocked)
+        );
         assert_eq!(message, Some(2));
         assert_eq!(queue.pop(None), Ok(Some(1)));
-        assert_eq!(queue.push(None, &mut message), Ok(()));
+        assert_eq!(queue.push(Room::Now, 4, &mut message), Ok(()));
+    }
+
+    #[test]
+    fn bytes_fill_a_queue_too_and_a_longer_message_is_taken_alone() {
+        let queue = Queue::new(QueueLimits {
+            messages: 100,
+            bytes: 10,
+        });
+        assert_eq!(queue.room(Room::Now), Ok(10));
+        assert_eq!(push(&queue, 1), Ok(()));
+        assert_eq!(queue.room(Room::Now), Ok(5));
+        assert_eq!(queue.push(Room::Now, 1000, &mut Some(2)), Ok(()));
+        assert_eq!(push(&queue, 3), Err(FlowWriteError::Blocked));
+        assert_eq!(queue.push(Room::Waived, 4, &mut Some(3)), Ok(()));
+        let mut popped = Vec::new();
+        assert_eq!(queue.pop_many(None, &mut popped, 2), Ok(()));
+        assert_eq!(popped, [1, 2]);
+        assert_eq!(queue.room(Room::Now), Ok(5));
+    }
+
+    #[test]
+    fn a_burst_goes_in_as_far_as_there_is_room_and_the_rest_stays() {
+        let queue = Queue::new(limits(2));
+        let mut messages = VecDeque::from([1, 2, 3]);
+        let mut lengths = VecDeque::from([4, 4, 4]);
+        let blocked = Err(FlowWriteError::Blocked);
+        assert_eq!(
+            queue.push_many(Room::Now, &mut lengths, &mut messages),
+            blocked
+        );
+        assert_eq!((&messages, &lengths), (&[3].into(), &[4].into()));
+        assert_eq!(queue.pop(None), Ok(Some(1)));
+        assert_eq!(
+            queue.push_many(Room::Now, &mut lengths, &mut messages),
+            Ok(())
+        );
+        assert!(messages.is_empty());
     }
 
     #[test]
     fn a_clean_end_comes_after_all_was_read() {
-        let queue = Queue::new(4);
+        let queue = Queue::new(limits(4));
         push(&queue, 1).unwrap();
         queue.finish();
         assert_eq!(push(&queue, 2), Err(FlowWriteError::Finished));
         assert_eq!(queue.pop(None), Ok(Some(1)));
         assert_eq!(queue.pop(None), Ok(None));
-        assert_eq!(queue.sent(), Some(Ok(())));
+        assert_eq!(queue.sent(None), Some(Ok(())));
     }
 
     #[test]
     fn a_finished_sender_learns_that_nobody_read_what_it_sent() {
-        let queue = Queue::new(4);
+        let queue = Queue::new(limits(4));
         push(&queue, 1).unwrap();
         queue.finish();
         queue.stop(Code::NoReader);
         assert_eq!(
-            queue.sent(),
+            queue.sent(None),
             Some(Err(FlowWriteError::Stopped(Code::NoReader)))
         );
     }
 
     #[test]
     fn a_reset_drops_what_was_queued_and_a_closed_fabric_does_not() {
-        let queue = Queue::new(4);
+        let queue = Queue::new(limits(4));
         push(&queue, 1).unwrap();
         queue.reset(Code::Cancelled);
         assert_eq!(queue.pop(None), Err(FlowReadError::Reset(Code::Cancelled)));
 
-        let queue = Queue::new(4);
+        let queue = Queue::new(limits(4));
         push(&queue, 1).unwrap();
         let mut wakes = Wakes::default();
         queue.break_off(FlowLoss::ShuttingDown, &mut wakes);

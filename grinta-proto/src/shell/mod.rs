@@ -12,5 +12,6 @@ pub(crate) mod flow;
 pub(crate) mod io;
 mod local;
 pub(crate) mod members;
+pub(crate) mod query;
 mod shared;
 mod waiters;

@@ -10,13 +10,14 @@ use std::task::Context;
 use bytes::Bytes;
 
 use crate::name::NodeName;
+use crate::node::control::{QueryError, QueryId, QueryReport};
 use crate::node::{
     DialError, DialId, Dialled, EndpointId, EndpointRefusal, Event, FlowId, FlowLoss,
     FlowReadError, FlowWriteError, JoinError, JoinReport, Member, MemberEvent, Node, Payload,
     SleepId,
 };
 use crate::shell::ends::MessageTypes;
-use crate::shell::local::{Breakable, LocalQueues};
+use crate::shell::local::{Breakable, LocalQueues, Room};
 use crate::shell::waiters::{WakerList, WakerSlot, Wakes};
 
 /// What the handles and the driver of one fabric share.
@@ -38,7 +39,10 @@ pub(crate) struct State {
     pub(crate) endpoints: BTreeMap<EndpointId, EndpointSlot>,
     pub(crate) flows: BTreeMap<FlowId, FlowSlot>,
     pub(crate) sleeps: BTreeMap<SleepId, SleepSlot>,
+    pub(crate) queries: BTreeMap<QueryId, QuerySlot>,
     pub(crate) join: JoinSlot,
+    pub(crate) leave: LeaveSlot,
+    pub(crate) conflict: WakerList,
     pub(crate) watches: BTreeMap<u64, WatchSlot>,
     pub(crate) watches_issued: u64,
     local_flows: Vec<Weak<dyn Breakable>>,
@@ -77,10 +81,23 @@ pub(crate) struct SleepSlot {
 }
 
 #[derive(Debug, Default)]
+pub(crate) struct QuerySlot {
+    pub(crate) waker: WakerSlot,
+    pub(crate) result: Option<Result<QueryReport, QueryError>>,
+}
+
+#[derive(Debug, Default)]
 pub(crate) struct JoinSlot {
     pub(crate) waker: WakerSlot,
     pub(crate) is_under_way: bool,
     pub(crate) result: Option<Result<JoinReport, JoinError>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct LeaveSlot {
+    pub(crate) waiters: WakerList,
+    /// How often the node has left.
+    pub(crate) departures: u64,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +118,10 @@ impl Shared {
             endpoints: BTreeMap::new(),
             flows: BTreeMap::new(),
             sleeps: BTreeMap::new(),
+            queries: BTreeMap::new(),
             join: JoinSlot::default(),
+            leave: LeaveSlot::default(),
+            conflict: WakerList::default(),
             watches: BTreeMap::new(),
             watches_issued: 0,
             local_flows: Vec::new(),
@@ -139,6 +159,8 @@ impl State {
         }
         self.closing.wake_into(wakes);
         self.join.waker.wake_into(wakes);
+        self.leave.waiters.wake_into(wakes);
+        self.conflict.wake_into(wakes);
         for slot in self.dials.values_mut() {
             slot.waker.wake_into(wakes);
         }
@@ -150,6 +172,9 @@ impl State {
             slot.writer.wake_into(wakes);
         }
         for slot in self.sleeps.values_mut() {
+            slot.waker.wake_into(wakes);
+        }
+        for slot in self.queries.values_mut() {
             slot.waker.wake_into(wakes);
         }
         for slot in self.watches.values_mut() {
@@ -170,24 +195,68 @@ impl State {
         members
     }
 
-    /// Writes to a flow; when it is full the task of `cx` is woken once it is not.
+    /// Writes to a flow.
     pub(crate) fn write(
         &mut self,
         flow: FlowId,
         payload: Payload<'_>,
-        cx: Option<&Context<'_>>,
+        room: Room<'_, '_>,
     ) -> Result<(), FlowWriteError> {
         if self.is_closed {
             // The node would buffer it, and nobody is left to carry it.
             return Err(FlowWriteError::Lost(FlowLoss::ShuttingDown));
         }
-        let written = self.node.write(flow, payload);
-        if written == Err(FlowWriteError::Blocked)
-            && let (Some(cx), Some(slot)) = (cx, self.flows.get_mut(&flow))
+        let written = match room {
+            Room::Awaited(_) | Room::Now => self.node.write(flow, payload),
+            Room::Waived => self.node.write_regardless(flow, payload),
+        };
+        self.await_room(flow, &written, room);
+        written
+    }
+
+    /// How many bytes a flow takes before a sender has to wait.
+    pub(crate) fn room(
+        &mut self,
+        flow: FlowId,
+        room: Room<'_, '_>,
+    ) -> Result<usize, FlowWriteError> {
+        if self.is_closed {
+            return Err(FlowWriteError::Lost(FlowLoss::ShuttingDown));
+        }
+        let left = self.node.room(flow);
+        self.await_room(flow, &left, room);
+        left
+    }
+
+    fn await_room<T>(
+        &mut self,
+        flow: FlowId,
+        found: &Result<T, FlowWriteError>,
+        room: Room<'_, '_>,
+    ) {
+        if let (Err(FlowWriteError::Blocked), Room::Awaited(cx)) = (found, room)
+            && let Some(slot) = self.flows.get_mut(&flow)
         {
             slot.writer.register(cx);
         }
-        written
+    }
+
+    /// How a flow's sending direction ended, once it has; until then the task of `cx` waits.
+    pub(crate) fn sent(
+        &mut self,
+        flow: FlowId,
+        cx: &Context<'_>,
+    ) -> Option<Result<(), FlowWriteError>> {
+        let sent = self.node.sent(flow);
+        if sent.is_none() && self.is_closed {
+            return Some(Err(FlowWriteError::Lost(FlowLoss::ShuttingDown)));
+        }
+        if sent.is_none()
+            && let Some(slot) = self.flows.get_mut(&flow)
+        {
+            slot.writer.register(cx);
+        }
+        sent
     }
 
     /// Reads from a flow; when it is empty the task of `cx` is woken once it is not.
@@ -285,6 +354,12 @@ impl State {
                     slot.waker.wake_into(wakes);
                 }
             }
+            Event::Queried { query, result } => {
+                if let Some(slot) = self.queries.get_mut(&query) {
+                    slot.result = Some(result);
+                    slot.waker.wake_into(wakes);
+                }
+            }
             Event::FlowReadable(flow) => {
                 if let Some(slot) = self.flows.get_mut(&flow) {
                     slot.reader.wake_into(wakes);
@@ -301,7 +376,11 @@ impl State {
                     slot.waker.wake_into(wakes);
                 }
             }
-            Event::Left => {}
+            Event::IdentityConflict(_) => self.conflict.wake_into(wakes),
+            Event::Left => {
+                self.leave.departures += 1;
+                self.leave.waiters.wake_into(wakes);
+            }
             Event::Closed => self.close(wakes),
         }
     }

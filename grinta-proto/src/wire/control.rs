@@ -15,8 +15,8 @@ use bytes::BytesMut;
 use prost::Message;
 
 use crate::config::Labels;
-use crate::name::{NodeName, Session};
-use crate::wire::claims::{OwnerDelta, OwnerHead};
+use crate::name::{EndpointName, NodeName, Session};
+use crate::wire::claims::{OwnerDelta, OwnerHead, Stamp};
 use crate::wire::generated;
 use crate::wire::malformed::{MalformedMessage, decode_protobuf};
 
@@ -71,6 +71,10 @@ pub enum ControlMessage {
     Leave(MemberIdentity),
     /// Says back the identity that left.
     LeaveAcknowledged(MemberIdentity),
+    /// Asks who owns a name.
+    NameQuery(NameQuery),
+    /// Answers a query.
+    NameAnswer(NameAnswer),
 }
 
 impl ControlMessage {
@@ -328,6 +332,42 @@ pub struct Names {
     pub truncated: bool,
 }
 
+/// Asks who owns a name, as the receiver knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameQuery {
+    /// Said back by the answer.
+    pub query: u64,
+    /// The name.
+    pub name: EndpointName,
+}
+
+/// Answers a [`NameQuery`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NameAnswer {
+    /// Of the question.
+    pub query: u64,
+    /// Who owns the name, as the sender knows it.
+    pub view: NameView,
+}
+
+/// Who owns a name, as one node knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameView {
+    /// A node that is alive or suspect.
+    Owned {
+        /// Which.
+        owner: NodeName,
+        /// When it claimed the name.
+        stamp: Stamp,
+    },
+    /// Nobody reachable.
+    Nobody,
+    /// Unknown: the node has not heard all names yet.
+    NotSynced,
+    /// Unknown: the node was asked too much to look it up.
+    Busy,
+}
+
 /// Why labels cannot be told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -397,8 +437,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::name::EndpointName;
-    use crate::wire::claims::{Claim, ClaimState, Stamp, Version};
+    use crate::wire::claims::{Claim, ClaimState, Version};
     use crate::wire::malformed::{Fault, FieldFault};
 
     proptest! {
@@ -473,6 +512,18 @@ mod tests {
             fault(unknown),
             "malformed MemberRecord: state: 0 is not a known value"
         );
+        let answer = |view| generated::NameAnswer { query: 1, view };
+        assert_eq!(
+            fault(of(Kind::NameAnswer(answer(None)))),
+            "malformed NameAnswer: view: is missing",
+        );
+        let unknown = answer(Some(generated::name_answer::View::None(0)));
+        assert_eq!(
+            fault(of(Kind::NameAnswer(unknown))),
+            "malformed NameAnswer: none: 0 is not a known value",
+        );
+        let nameless = generated::NameQuery::default();
+        assert!(fault(of(Kind::NameQuery(nameless))).starts_with("malformed NameQuery: name:"));
         let many = vec![record; ENTRIES_MAX + 1];
         let error = ControlMessage::decode(
             &of(Kind::Members(generated::MemberList { members: many })).encode_to_vec(),
@@ -583,6 +634,22 @@ mod tests {
                 )),
             identity().prop_map(ControlMessage::Leave),
             identity().prop_map(ControlMessage::LeaveAcknowledged),
+            ("[a-z.]{1,40}", any::<u64>()).prop_map(|(name, query)| {
+                let name = EndpointName::new(name).unwrap();
+                ControlMessage::NameQuery(NameQuery { query, name })
+            }),
+            (any::<u64>(), view())
+                .prop_map(|(query, view)| ControlMessage::NameAnswer(NameAnswer { query, view })),
+        ]
+    }
+
+    fn view() -> impl Strategy<Value = NameView> {
+        prop_oneof![
+            (name(), any::<u64>(), any::<u32>()).prop_map(|(owner, unix_ms, counter)| {
+                let stamp = Stamp { unix_ms, counter };
+                NameView::Owned { owner, stamp }
+            }),
+            prop::sample::select(vec![NameView::Nobody, NameView::NotSynced, NameView::Busy]),
         ]
     }
 

@@ -184,7 +184,10 @@ impl RefusalReason {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ControlMessage {
-    #[prost(oneof = "control_message::Kind", tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10")]
+    #[prost(
+        oneof = "control_message::Kind",
+        tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12"
+    )]
     pub kind: ::core::option::Option<control_message::Kind>,
 }
 /// Nested message and enum types in `ControlMessage`.
@@ -213,6 +216,11 @@ pub mod control_message {
         /// Says back the identity that left.
         #[prost(message, tag = "10")]
         LeaveAcknowledged(super::MemberIdentity),
+        /// Asks who owns a name. Answered with name_answer.
+        #[prost(message, tag = "11")]
+        NameQuery(super::NameQuery),
+        #[prost(message, tag = "12")]
+        NameAnswer(super::NameAnswer),
     }
 }
 /// Who a member is.
@@ -449,6 +457,46 @@ pub struct Claim {
     #[prost(bool, tag = "5")]
     pub released: bool,
 }
+/// Asks who owns a name, as the receiver knows it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NameQuery {
+    /// Said back by the answer.
+    #[prost(uint64, tag = "1")]
+    pub query: u64,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+}
+/// Who owns a name, as the sender knows it.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NameAnswer {
+    /// Of the NameQuery that is answered.
+    #[prost(uint64, tag = "1")]
+    pub query: u64,
+    #[prost(oneof = "name_answer::View", tags = "2, 3")]
+    pub view: ::core::option::Option<name_answer::View>,
+}
+/// Nested message and enum types in `NameAnswer`.
+pub mod name_answer {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum View {
+        #[prost(message, tag = "2")]
+        Owner(super::OwnerClaim),
+        /// The sender names no owner.
+        #[prost(enumeration = "super::NoOwner", tag = "3")]
+        None(i32),
+    }
+}
+/// The claim by which a node owns a name.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OwnerClaim {
+    #[prost(string, tag = "1")]
+    pub owner: ::prost::alloc::string::String,
+    /// As in Claim.
+    #[prost(uint64, tag = "2")]
+    pub stamp_unix_ms: u64,
+    #[prost(uint32, tag = "3")]
+    pub stamp_counter: u32,
+}
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
 #[repr(i32)]
 pub enum MemberState {
@@ -538,6 +586,42 @@ impl SwimKind {
             "SWIM_KIND_FORWARDED_ACK" => Some(Self::ForwardedAck),
             "SWIM_KIND_GOSSIP" => Some(Self::Gossip),
             "SWIM_KIND_TURN_UNDEAD" => Some(Self::TurnUndead),
+            _ => None,
+        }
+    }
+}
+/// Why no owner is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
+#[repr(i32)]
+pub enum NoOwner {
+    Unspecified = 0,
+    /// Nobody reachable owns the name.
+    Nobody = 1,
+    /// The sender has not heard all names yet.
+    NotSynced = 2,
+    /// The receiver asked too much within the last second.
+    Busy = 3,
+}
+impl NoOwner {
+    /// String value of the enum field names used in the ProtoBuf definition.
+    ///
+    /// The values are not transformed in any way and thus are considered stable
+    /// (if the ProtoBuf definition does not change) and safe for programmatic use.
+    pub fn as_str_name(&self) -> &'static str {
+        match self {
+            Self::Unspecified => "NO_OWNER_UNSPECIFIED",
+            Self::Nobody => "NO_OWNER_NOBODY",
+            Self::NotSynced => "NO_OWNER_NOT_SYNCED",
+            Self::Busy => "NO_OWNER_BUSY",
+        }
+    }
+    /// Creates an enum from field names used in the ProtoBuf definition.
+    pub fn from_str_name(value: &str) -> ::core::option::Option<Self> {
+        match value {
+            "NO_OWNER_UNSPECIFIED" => Some(Self::Unspecified),
+            "NO_OWNER_NOBODY" => Some(Self::Nobody),
+            "NO_OWNER_NOT_SYNCED" => Some(Self::NotSynced),
+            "NO_OWNER_BUSY" => Some(Self::Busy),
             _ => None,
         }
     }

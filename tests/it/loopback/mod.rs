@@ -102,6 +102,7 @@ macro_rules! in_the_simulator {
 mod cancellation;
 mod credentials;
 mod ending;
+mod faults;
 mod flows;
 mod guards;
 mod joining;

@@ -152,7 +152,9 @@ impl Oracle {
             ControlEvent::Synced
             | ControlEvent::Left
             | ControlEvent::NameRenewed { .. }
-            | ControlEvent::NameGone { .. } => Ok(()),
+            | ControlEvent::NameGone { .. }
+            | ControlEvent::Queried { .. }
+            | ControlEvent::Confirmed { .. } => Ok(()),
             _ => Ok(()),
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use super::directory::Standing;
+use super::directory::{ClaimMode, Standing};
 use super::identity::{Guard, Verdict};
 use super::leave::Life;
 use super::members::Entry;
@@ -102,6 +102,7 @@ impl Control {
             }
             self.note_change(now, &change);
             self.outputs.extend(events.into_iter().map(member_output));
+            self.follow_asked(&change.identity.name, change.health.is_active());
         }
         for identity in &hearsay.left {
             let event = self.members.set_left(identity);
@@ -258,7 +259,9 @@ impl Control {
         self.change_identity(now, identity);
         let unix_time = self.wall.1 + now.saturating_duration_since(self.wall.0);
         for name in held {
-            let standing = self.directory.claim_standby(name.clone(), unix_time);
+            let standing = self
+                .directory
+                .claim(name.clone(), ClaimMode::Standby, unix_time);
             if standing == Ok(Standing::Standby)
                 && owned.contains(&name)
                 && let Some(winner) = self.directory.owner_of(&name).cloned()

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Instant;
 
+use super::confirm::ConfirmError;
+use super::resolve::{QueryError, QueryId, QueryReport};
 use crate::name::{EndpointName, NodeName, Session};
 use crate::node::event::MemberEvent;
 use crate::wire::control::{ControlMessage, DATAGRAM_LEN_MAX};
@@ -101,6 +103,20 @@ pub enum ControlEvent {
         name: EndpointName,
         /// Who owned it.
         previous: NodeName,
+    },
+    /// A query has come to its end.
+    Queried {
+        /// The query.
+        query: QueryId,
+        /// What it found.
+        result: Result<QueryReport, QueryError>,
+    },
+    /// A claim with confirmation has come to its end.
+    Confirmed {
+        /// The name.
+        name: EndpointName,
+        /// Whether it is confirmed. Else it is withdrawn.
+        result: Result<(), ConfirmError>,
     },
     /// Another live node has this node's name. This node stops renewing itself; one of the two
     /// must go.

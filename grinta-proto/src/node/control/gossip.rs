@@ -49,6 +49,11 @@ impl Rumours {
         };
     }
 
+    /// The version of an owner that the others are taken to reach while its change is being told.
+    pub(super) fn since(&self, owner: &NodeName) -> Option<Version> {
+        self.owners.get(owner).map(|rumour| rumour.since)
+    }
+
     /// A member's labels changed.
     pub(super) fn tell_labels(&mut self, name: NodeName, tellings: u32) {
         self.labels.insert(name, tellings);

@@ -503,6 +503,8 @@ impl World {
             ControlMessage::NameHeads(_) => "heads",
             ControlMessage::NamePull(_) => "pull",
             ControlMessage::Names(_) => "names",
+            ControlMessage::NameQuery(_) => "query",
+            ControlMessage::NameAnswer(_) => "answer",
             ControlMessage::Leave(_) | ControlMessage::LeaveAcknowledged(_) => "leave",
         };
         *self.sent.entry(kind).or_default() += 1;

@@ -36,6 +36,7 @@ impl Control {
         if !matches!(self.life, Life::Present) {
             return;
         }
+        self.end_questions();
         let outcome = self.swim.leave();
         let ours = self.swim.identity().clone();
         let gone = Hearsay {

@@ -228,6 +228,7 @@ impl Entry {
             session: self.identity.session,
             state,
             labels: self.shown_labels(),
+            round_trip_time: None,
         }
     }
 

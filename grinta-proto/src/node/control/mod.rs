@@ -5,11 +5,13 @@
 //! randomness: the node above maps its outputs to datagrams and streams, a simulator hands them
 //! from one to the next. Failure detection is foca's (`swim`), the members as a program sees them
 //! are `members`, the names are `directory`; `sync` compares both with one node at a time, and
-//! `gossip` tells changes to a few at random.
+//! `gossip` tells changes to a few at random. `resolve` asks members about a name, and `confirm`
+//! has them confirm a claim.
 //!
 //! Call [`Control::handle_timeout`] after all messages of a turn. A process that was frozen wakes
 //! with the answers to its probes already in its socket; its timers must not judge before them.
 
+mod confirm;
 mod detection;
 pub mod directory;
 mod event;
@@ -20,6 +22,9 @@ mod identity;
 mod leave;
 mod members;
 mod names;
+#[cfg(test)]
+mod query_tests;
+mod resolve;
 mod seeds;
 mod swim;
 mod sync;
@@ -36,13 +41,16 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-pub use self::directory::ClaimError;
+pub use self::confirm::{ConfirmError, Confirmation};
 use self::directory::{Change, Directory, DirectoryLimits};
+pub use self::directory::{ClaimError, ClaimMode};
 pub use self::event::{Channel, ControlEvent, ControlOutput, Identity, Resolution, Violation};
 use self::gossip::Rumours;
 use self::identity::Guard;
 use self::leave::Life;
 use self::members::{Entry, Members};
+use self::resolve::Questions;
+pub use self::resolve::{QueryError, QueryId, QueryMode, QueryReport, QueryRequest};
 use self::seeds::Seeds;
 use self::swim::{Swim, SwimTimer};
 use self::sync::Exchange;
@@ -68,6 +76,7 @@ pub struct Control {
     rumours: Rumours,
     /// Names that their owners, when dialled, said they do not hold.
     denied: BTreeMap<NodeName, BTreeSet<EndpointName>>,
+    questions: Questions,
     guard: Guard,
     seeds: Seeds,
     exchanges: BTreeMap<NodeName, Exchange>,
@@ -91,6 +100,10 @@ enum ControlTimer {
     LeaveBound,
     Remind(MemberUpdate),
     DropContents(MemberIdentity),
+    /// Number of the question.
+    QueryBound(u64),
+    ConfirmBound(u64),
+    ConfirmAgain(u64),
 }
 
 impl Control {
@@ -137,6 +150,7 @@ impl Control {
             directory: Directory::new(name, session, DirectoryLimits::default()),
             rumours: Rumours::default(),
             denied: BTreeMap::new(),
+            questions: Questions::new(&config.limits),
             guard: Guard::default(),
             seeds: Seeds::default(),
             exchanges: BTreeMap::new(),
@@ -173,12 +187,14 @@ impl Control {
         if !is_known || !self.is_synced || self.seeds.is_seeking() {
             self.begin_exchange(now, &peer.name, peer.address);
         }
+        self.ask_again(&peer.name);
     }
 
     /// The connection to a peer ended. That alone marks nobody down.
     pub fn handle_lost(&mut self, _now: Instant, peer: &NodeName) {
         self.connected.remove(peer);
         self.exchanges.remove(peer);
+        self.questions.forget(peer);
     }
 
     /// A connection that was asked for by [`ControlOutput::Connect`] could not be made. The seeds
@@ -224,6 +240,12 @@ impl Control {
             }
             (Life::Present, ControlMessage::NamePull(pull)) => self.handle_name_pull(from, &pull),
             (Life::Present, ControlMessage::Names(names)) => self.handle_names(now, from, &names),
+            (Life::Present, ControlMessage::NameQuery(query)) => {
+                self.handle_name_query(now, from, &query);
+            }
+            (Life::Present, ControlMessage::NameAnswer(answer)) => {
+                self.handle_name_answer(from, answer);
+            }
         }
         if self.swim.identity().generation() != before {
             // Whoever made us renew holds our earlier identity down and waits for this one.
@@ -253,6 +275,9 @@ impl Control {
                         self.directory.drop_contents(&identity.name);
                     }
                 }
+                ControlTimer::QueryBound(number) => self.expire_query(number),
+                ControlTimer::ConfirmBound(number) => self.expire_confirmation(number),
+                ControlTimer::ConfirmAgain(number) => self.confirm_again(now, number),
             }
         }
         self.settle(now);
@@ -387,11 +412,13 @@ impl Control {
                     owner,
                 },
                 Change::Gone { name, previous } => ControlEvent::NameGone { name, previous },
+                Change::Lost { name, winner } if self.lose_unconfirmed(&name, &winner) => continue,
                 Change::Lost { name, winner } => ControlEvent::NameLost { name, winner },
                 Change::Promoted { name } => ControlEvent::NamePromoted { name },
             };
             self.outputs.push_back(ControlOutput::Event(event));
         }
+        self.weigh_confirming();
         let has_news = !self.rumours.is_empty() && self.members.active_count() > 0;
         if has_news && self.gossip_timer.is_none() && matches!(self.life, Life::Present) {
             let key = self
@@ -477,6 +504,8 @@ fn check_speaker(from: &NodeName, message: &ControlMessage) -> Result<(), Violat
         | ControlMessage::NameHeads(_)
         | ControlMessage::NamePull(_)
         | ControlMessage::Names(_)
+        | ControlMessage::NameQuery(_)
+        | ControlMessage::NameAnswer(_)
         | ControlMessage::LeaveAcknowledged(_) => return Ok(()),
     };
     if claimed.name == *from {

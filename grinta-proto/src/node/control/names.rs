@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use rand::seq::IteratorRandom;
 
 use super::detection::member_output;
-use super::directory::{self, Applied, ClaimError, Refusal, Standing};
+use super::directory::{self, Applied, ClaimError, ClaimMode, Refusal, Standing};
 use super::{Channel, Control, ControlEvent, ControlOutput, Resolution};
 use crate::name::{EndpointName, NodeName, Session};
 use crate::wire::claims::{OwnerDelta, OwnerHead, Version};
 use crate::wire::control::{ControlMessage, DATAGRAM_LEN_MAX, Health, Rumour};
 
 impl Control {
-    /// Claims a name that nobody reachable serves.
+    /// Claims a name as `mode` says, and returns what the claim has come to.
     ///
     /// # Errors
     /// [`ClaimError`]; nothing changed.
@@ -21,34 +21,18 @@ impl Control {
         now: Instant,
         unix_time: Duration,
         name: EndpointName,
-    ) -> Result<(), ClaimError> {
-        self.wall = (now, unix_time);
-        let since = self.own_version();
-        self.directory.claim(name, unix_time)?;
-        self.tell_own_claims(now, since);
-        Ok(())
-    }
-
-    /// Claims a name, also when another serves it: the claim then stands by and takes over when
-    /// all older ones are gone.
-    ///
-    /// # Errors
-    /// [`ClaimError`]; nothing changed.
-    pub fn claim_standby(
-        &mut self,
-        now: Instant,
-        unix_time: Duration,
-        name: EndpointName,
+        mode: ClaimMode,
     ) -> Result<Standing, ClaimError> {
         self.wall = (now, unix_time);
         let since = self.own_version();
-        let standing = self.directory.claim_standby(name, unix_time)?;
+        let standing = self.directory.claim(name, mode, unix_time)?;
         self.tell_own_claims(now, since);
         Ok(standing)
     }
 
     /// Gives a name up. Does nothing if this node does not hold it.
     pub fn release(&mut self, now: Instant, name: &EndpointName) {
+        self.cancel_confirmation(name);
         let since = self.own_version();
         if self.directory.release(name) {
             self.tell_own_claims(now, since);

@@ -328,7 +328,7 @@ fn a_restart_replaces_the_earlier_run_at_once() {
     world.run(seconds(10));
     world
         .act(3, |control, now, unix| {
-            control.claim(now, unix, endpoint("svc"))
+            control.claim(now, unix, endpoint("svc"), ClaimMode::Exclusive)
         })
         .unwrap();
     world.run(seconds(3));
@@ -370,7 +370,9 @@ fn claims_resolve_everywhere_soon() {
         for n in 0..10 {
             let name = endpoint(&format!("svc-{index}-{n}"));
             world
-                .act(index, |control, now, unix| control.claim(now, unix, name))
+                .act(index, |control, now, unix| {
+                    control.claim(now, unix, name, ClaimMode::Exclusive)
+                })
                 .unwrap();
         }
     }
@@ -420,7 +422,9 @@ fn a_newcomer_has_every_name_before_it_is_synced() {
         world.act(index, |control, now, unix| {
             for n in 0..2000 {
                 let name = endpoint(&format!("service-{n:05}.of-{index}"));
-                control.claim(now, unix, name).unwrap();
+                control
+                    .claim(now, unix, name, ClaimMode::Exclusive)
+                    .unwrap();
             }
         });
     }
@@ -451,13 +455,13 @@ fn a_name_claimed_on_both_sides_of_a_cut_settles_and_the_loser_hears_it_once() {
     world.cut(|index| (index % 2) as u8, count);
     world
         .act(2, |control, now, unix| {
-            control.claim(now, unix, endpoint("svc"))
+            control.claim(now, unix, endpoint("svc"), ClaimMode::Exclusive)
         })
         .unwrap();
     world.run(seconds(40));
     world
         .act(3, |control, now, unix| {
-            control.claim(now, unix, endpoint("svc"))
+            control.claim(now, unix, endpoint("svc"), ClaimMode::Exclusive)
         })
         .unwrap();
     world.run(seconds(5));
@@ -496,7 +500,7 @@ fn the_names_of_the_down_are_unreachable_and_come_back_without_being_told() {
     world.run(seconds(10));
     world
         .act(5, |control, now, unix| {
-            control.claim(now, unix, endpoint("svc"))
+            control.claim(now, unix, endpoint("svc"), ClaimMode::Exclusive)
         })
         .unwrap();
     world.run(seconds(3));
@@ -589,7 +593,7 @@ fn the_same_seed_gives_the_same_trace() {
         world.run(seconds(5));
         world
             .act(1, |control, now, unix| {
-                control.claim(now, unix, endpoint("svc"))
+                control.claim(now, unix, endpoint("svc"), ClaimMode::Exclusive)
             })
             .unwrap();
         world.cut(|index| u8::from(index < 3), 8);

@@ -43,6 +43,11 @@ impl ControlStream {
         self.stream
     }
 
+    /// Bytes that wait for the stream to take them.
+    pub(super) const fn queued(&self) -> usize {
+        self.queued
+    }
+
     /// Queues a whole frame. Beyond `queued_max` bytes the oldest frames that have not begun to
     /// go out are dropped: what they said is repeated by later ones.
     pub(super) fn send(&mut self, frame: Bytes, queued_max: usize) {

@@ -11,6 +11,7 @@ use crate::node::endpoint::IncomingId;
 use crate::node::event::{FlowReadError, FlowWriteError};
 use crate::node::flow::{FirstFrame, Flow, Payload, Stage as FlowStage};
 use crate::node::peer::{Peer, PeerEvent, Stage, Surroundings, violation};
+use crate::node::snapshot::{FlowSnapshot, FlowStage as Opening, Level, OpenedBy};
 use crate::node::timers::TimerKey;
 use crate::wire::code::Code;
 use crate::wire::frame::FrameError;
@@ -33,7 +34,7 @@ impl Peer {
         open.encode(&mut frame);
         let first = flow.write(
             Payload {
-                copied: [&frame, &[]],
+                copied: &frame,
                 body: Bytes::new(),
             },
             usize::MAX,
@@ -42,6 +43,7 @@ impl Peer {
         if !open.direction.sends() {
             flow.send_no_messages();
         }
+        flow.endpoint = Some(open.endpoint.clone());
         self.flows.insert(stream, flow);
         self.unflushed.insert(stream);
         Some(stream)
@@ -94,7 +96,7 @@ impl Peer {
         answer.encode(&mut frame);
         let first = flow.write(
             Payload {
-                copied: [&frame, &[]],
+                copied: &frame,
                 body: Bytes::new(),
             },
             usize::MAX,
@@ -144,6 +146,18 @@ impl Peer {
         flow.write(payload, limit)?;
         self.unflushed.insert(stream);
         Ok(())
+    }
+
+    /// How many bytes a flow takes before a writer has to wait.
+    pub(crate) fn room(&mut self, stream: StreamId, limit: usize) -> Result<usize, FlowWriteError> {
+        let flow = self
+            .flows
+            .get_mut(&stream)
+            .ok_or(FlowWriteError::Finished)?;
+        if let Stage::Lost { loss } = &self.stage {
+            flow.sent_after_loss(loss)?;
+        }
+        flow.room(limit)
     }
 
     /// The next chunk of a flow's bytes; `None` at its end. What had arrived before the connection
@@ -216,6 +230,32 @@ impl Peer {
             flow.release_receiver(&mut self.connection, code);
             self.unflushed.insert(stream);
         }
+    }
+
+    /// The flows as tools see them; `send_limit` bounds what waits in each.
+    pub(crate) fn flow_snapshots(
+        &self,
+        send_limit: usize,
+    ) -> impl Iterator<Item = FlowSnapshot> + '_ {
+        self.flows.iter().map(move |(stream, flow)| FlowSnapshot {
+            peer: self.name().cloned(),
+            endpoint: flow.endpoint.clone(),
+            opened_by: if stream.initiator() == self.connection.side() {
+                OpenedBy::Us
+            } else {
+                OpenedBy::Peer
+            },
+            stage: match &flow.stage {
+                FlowStage::Dialled { .. } | FlowStage::Arriving { .. } => Opening::Opening,
+                FlowStage::Presented | FlowStage::Offered { .. } => Opening::Offered,
+                FlowStage::Open => Opening::Open,
+            },
+            send_buffer: flow.unsent().map(|used| Level {
+                used,
+                limit: send_limit,
+            }),
+            receives: flow.receives(),
+        })
     }
 
     pub(super) fn handle_stream(
@@ -406,6 +446,7 @@ impl Peer {
             Ok(open) => {
                 if let Some(flow) = self.flows.get_mut(&stream) {
                     flow.stage = FlowStage::Presented;
+                    flow.endpoint = Some(open.endpoint.clone());
                 }
                 self.events.push_back(PeerEvent::Offered {
                     stream,

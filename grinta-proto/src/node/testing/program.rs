@@ -121,7 +121,7 @@ impl World {
         data: &[u8],
     ) -> Result<(), FlowWriteError> {
         let payload = Payload {
-            copied: [data, &[]],
+            copied: data,
             body: Bytes::new(),
         };
         self.node(name).write(flow, payload)

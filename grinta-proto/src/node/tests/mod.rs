@@ -11,4 +11,5 @@ mod joining;
 mod quiet;
 mod random;
 mod shutdown;
+mod snapshot;
 mod trust;

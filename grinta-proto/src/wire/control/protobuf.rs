@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use super::{
     BUCKETS_MAX, CLAIMS_MAX, ControlMessage, ENTRIES_MAX, Health, LABELS_LEN_MAX, LabelChange,
-    Labelling, MemberIdentity, MemberRecord, MemberUpdate, NameHeads, NamePull, Names, Rumour,
-    SwimHeader, SwimKind, SwimPacket, SyncReply, SyncRequest, UPDATES_MAX, check_labels,
+    Labelling, MemberIdentity, MemberRecord, MemberUpdate, NameAnswer, NameHeads, NamePull,
+    NameQuery, NameView, Names, Rumour, SwimHeader, SwimKind, SwimPacket, SyncReply, SyncRequest,
+    UPDATES_MAX, check_labels,
 };
 use crate::name::{InvalidName, Session};
 use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Stamp, Version};
 use crate::wire::generated::control_message::Kind;
-use crate::wire::generated::{self, MemberState};
+use crate::wire::generated::name_answer::View;
+use crate::wire::generated::{self, MemberState, NoOwner};
 use crate::wire::malformed::{FieldFault, MalformedMessage};
 use crate::wire::stream::{decode_address, encode_address};
 
@@ -56,6 +58,11 @@ impl From<&ControlMessage> for generated::ControlMessage {
             }),
             ControlMessage::Leave(identity) => Kind::Leave(identity.into()),
             ControlMessage::LeaveAcknowledged(identity) => Kind::LeaveAcknowledged(identity.into()),
+            ControlMessage::NameQuery(query) => Kind::NameQuery(generated::NameQuery {
+                query: query.query,
+                name: query.name.as_str().to_owned(),
+            }),
+            ControlMessage::NameAnswer(answer) => Kind::NameAnswer(answer.into()),
         };
         Self { kind: Some(kind) }
     }
@@ -103,6 +110,11 @@ impl TryFrom<generated::ControlMessage> for ControlMessage {
             }),
             Kind::Leave(identity) => Self::Leave(identity.try_into()?),
             Kind::LeaveAcknowledged(identity) => Self::LeaveAcknowledged(identity.try_into()?),
+            Kind::NameQuery(query) => Self::NameQuery(NameQuery {
+                query: query.query,
+                name: name(&query.name).map_err(|fault| fault.at("NameQuery", "name"))?,
+            }),
+            Kind::NameAnswer(answer) => Self::NameAnswer(answer.try_into()?),
         })
     }
 }
@@ -357,6 +369,55 @@ impl TryFrom<generated::NameHeads> for NameHeads {
             buckets: buckets.into_iter().map(bucket).collect::<Result<_, _>>()?,
             heads: each(heads.heads, ENTRIES_MAX, MESSAGE, "heads")?,
             token: heads.token,
+        })
+    }
+}
+
+impl From<&NameAnswer> for generated::NameAnswer {
+    fn from(answer: &NameAnswer) -> Self {
+        let view = match &answer.view {
+            NameView::Owned { owner, stamp } => View::Owner(generated::OwnerClaim {
+                owner: owner.as_str().to_owned(),
+                stamp_unix_ms: stamp.unix_ms,
+                stamp_counter: stamp.counter,
+            }),
+            NameView::Nobody => View::None(NoOwner::Nobody.into()),
+            NameView::NotSynced => View::None(NoOwner::NotSynced.into()),
+            NameView::Busy => View::None(NoOwner::Busy.into()),
+        };
+        Self {
+            query: answer.query,
+            view: Some(view),
+        }
+    }
+}
+
+impl TryFrom<generated::NameAnswer> for NameAnswer {
+    type Error = MalformedMessage;
+
+    fn try_from(answer: generated::NameAnswer) -> Result<Self, MalformedMessage> {
+        const MESSAGE: &str = "NameAnswer";
+        let view = answer.view;
+        let view = match view.ok_or_else(|| FieldFault::Missing.at(MESSAGE, "view"))? {
+            View::Owner(claim) => NameView::Owned {
+                owner: name(&claim.owner).map_err(|fault| fault.at("OwnerClaim", "owner"))?,
+                stamp: Stamp {
+                    unix_ms: claim.stamp_unix_ms,
+                    counter: claim.stamp_counter,
+                },
+            },
+            View::None(value) => match NoOwner::try_from(value) {
+                Ok(NoOwner::Nobody) => NameView::Nobody,
+                Ok(NoOwner::NotSynced) => NameView::NotSynced,
+                Ok(NoOwner::Busy) => NameView::Busy,
+                Ok(NoOwner::Unspecified) | Err(_) => {
+                    return Err(FieldFault::Unknown { value }.at(MESSAGE, "none"));
+                }
+            },
+        };
+        Ok(Self {
+            query: answer.query,
+            view,
         })
     }
 }

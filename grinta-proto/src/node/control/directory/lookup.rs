@@ -6,7 +6,7 @@ use super::Directory;
 use super::index::{Candidates, Holder};
 use super::owners::LOCAL;
 use crate::name::{EndpointName, NodeName, Session};
-use crate::wire::claims::Version;
+use crate::wire::claims::{Stamp, Version};
 
 /// How many names one page of a scan walks past, hidden ones included, before it stops and says
 /// where to go on: about a millisecond's work.
@@ -67,6 +67,24 @@ impl Directory {
     pub fn owner_of(&self, name: &EndpointName) -> Option<&NodeName> {
         let winner = self.index.get(name)?.winner(&self.owners)?;
         Some(&self.owners[winner].name)
+    }
+
+    /// The claim by which [`Directory::owner_of`] a name owns it: whose, and when it was made.
+    #[must_use]
+    pub fn owning_claim(&self, name: &EndpointName) -> Option<(&NodeName, Stamp)> {
+        let candidates = self.index.get(name)?;
+        let winner = candidates.winner(&self.owners)?;
+        let holder = candidates.of(winner)?;
+        Some((&self.owners[winner].name, holder.stamp(&self.owners)))
+    }
+
+    /// Whether an owner is known to have given up the claim that it made at `stamp`.
+    #[must_use]
+    pub fn is_released(&self, name: &EndpointName, owner: &NodeName, stamp: Stamp) -> bool {
+        let id = self.owners.find(owner);
+        let candidates = self.index.get(name);
+        let holder = id.and_then(|id| candidates?.of(id));
+        holder.is_some_and(|it| !it.is_held() && it.stamp(&self.owners) >= stamp)
     }
 
     /// Where to dial a name. Skips claims that were marked stale.

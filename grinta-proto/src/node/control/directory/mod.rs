@@ -86,6 +86,17 @@ pub struct DirectoryLimits {
     pub owners_max: usize,
 }
 
+/// What a claim is for, and what becomes of it if another serves the name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum ClaimMode {
+    /// To serve the name alone; refused while another serves it.
+    #[default]
+    Exclusive,
+    /// To serve the name alone; while another serves it the claim stands by, and takes over
+    /// ([`Change::Promoted`]) when all older ones are released or go down.
+    Standby,
+}
+
 /// Why a name was not claimed. Nothing changed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -150,35 +161,28 @@ impl Directory {
         session
     }
 
-    /// Claims a name that nobody reachable serves. `unix_time` is the wall clock, as the time
-    /// since the Unix epoch.
+    /// Claims a name as `mode` says, and returns what the claim has come to. `unix_time` is the
+    /// wall clock, as the time since the Unix epoch.
     ///
     /// # Errors
     /// [`ClaimError`]; nothing changed.
-    pub fn claim(&mut self, name: EndpointName, unix_time: Duration) -> Result<(), ClaimError> {
-        if let Some(owner) = self.owner_of(&name)
-            && !self.standings.contains_key(&name)
-        {
-            return Err(ClaimError::Taken {
-                owner: owner.clone(),
-                name,
-            });
-        }
-        self.claim_standby(name, unix_time).map(|_| ())
-    }
-
-    /// Claims a name, also when another serves it: the claim then stands by, and takes over
-    /// ([`Change::Promoted`]) when all older ones are released or go down.
-    ///
-    /// # Errors
-    /// [`ClaimError::AlreadyHeld`] or [`ClaimError::TooMany`]; nothing changed.
-    pub fn claim_standby(
+    pub fn claim(
         &mut self,
         name: EndpointName,
+        mode: ClaimMode,
         unix_time: Duration,
     ) -> Result<Standing, ClaimError> {
         if self.standings.contains_key(&name) {
             return Err(ClaimError::AlreadyHeld { name });
+        }
+        if let Some(owner) = self.owner_of(&name) {
+            match mode {
+                ClaimMode::Standby => {}
+                ClaimMode::Exclusive => {
+                    let owner = owner.clone();
+                    return Err(ClaimError::Taken { name, owner });
+                }
+            }
         }
         if let Some(limit) = self.limit_reached(LOCAL, &name, ClaimState::Held) {
             return Err(ClaimError::TooMany { limit });

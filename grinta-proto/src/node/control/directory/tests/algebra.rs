@@ -24,7 +24,7 @@ fn edit() -> impl Strategy<Value = Edit> {
 fn perform(directory: &mut Directory, edit: Edit) {
     let name = |number| endpoint(&format!("name-{number}"));
     match edit {
-        Edit::Claim(number) => drop(directory.claim_standby(name(number), at(0))),
+        Edit::Claim(number) => drop(directory.claim(name(number), ClaimMode::Standby, at(0))),
         Edit::Release(number) => drop(directory.release(&name(number))),
         Edit::Collect(keep) => drop(directory.collect(keep)),
     }
@@ -137,7 +137,7 @@ proptest! {
     fn no_lie_breaks_a_directory(deltas in vec(lie(), 1..40)) {
         let limits = DirectoryLimits { names_max: 8, names_per_owner_max: 5, owners_max: 4 };
         let mut ada = Directory::new(node("ada"), Session(3), limits);
-        ada.claim(endpoint("name-0"), at(0)).unwrap();
+        ada.claim(endpoint("name-0"), ClaimMode::Exclusive, at(0)).unwrap();
         for other in ["bob", "cal", "dan"] {
             ada.set_reachable(&node(other), Session(2));
         }
@@ -157,7 +157,7 @@ proptest! {
             }
         }
         ada.release(&endpoint("name-0"));
-        if ada.claim(endpoint("fresh"), at(1)).is_ok() {
+        if ada.claim(endpoint("fresh"), ClaimMode::Exclusive, at(1)).is_ok() {
             let stamp = claims_of(&ada, "ada").last().unwrap().2;
             let latest = at(1) + STAMP_LEAD_MAX;
             prop_assert!(Duration::from_millis(stamp.unix_ms) <= latest, "{stamp:?} was pulled");

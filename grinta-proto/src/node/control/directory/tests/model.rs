@@ -222,13 +222,12 @@ impl World {
         let directory = &mut self.directories[by];
         let owner = directory.owner_of(&endpoint(name)).cloned();
         let held = directory.standing(&endpoint(name)).is_some();
-        let claimed = if standby {
-            directory.claim_standby(endpoint(name), now)
+        let mode = if standby {
+            ClaimMode::Standby
         } else {
-            directory
-                .claim(endpoint(name), now)
-                .map(|()| Standing::Owner)
+            ClaimMode::Exclusive
         };
+        let claimed = directory.claim(endpoint(name), mode, now);
         match claimed {
             Ok(standing) => {
                 assert!(!held);

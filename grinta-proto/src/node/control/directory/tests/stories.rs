@@ -5,7 +5,8 @@ use super::*;
 #[test]
 fn a_name_that_is_claimed_resolves_wherever_it_was_told() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
-    ada.claim(endpoint("svc"), at(0)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     assert_eq!(ada.resolve(&endpoint("svc")), Resolution::Local);
     assert_eq!(bob.resolve(&endpoint("svc")), Resolution::NotFound);
 
@@ -36,11 +37,12 @@ fn a_claim_says_at_once_why_it_is_refused() {
     };
     let mut ada = Directory::new(node("ada"), Session(1), limits);
     let mut bob = directory("bob");
-    bob.claim(endpoint("taken"), at(0)).unwrap();
+    bob.claim(endpoint("taken"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     ada.set_reachable(&node("bob"), Session(1));
     tell(&bob, &mut ada, usize::MAX);
 
-    let taken = ada.claim(endpoint("taken"), at(1));
+    let taken = ada.claim(endpoint("taken"), ClaimMode::Exclusive, at(1));
     assert_eq!(
         taken,
         Err(ClaimError::Taken {
@@ -48,8 +50,9 @@ fn a_claim_says_at_once_why_it_is_refused() {
             owner: node("bob")
         })
     );
-    ada.claim(endpoint("one"), at(1)).unwrap();
-    let twice = ada.claim(endpoint("one"), at(1));
+    ada.claim(endpoint("one"), ClaimMode::Exclusive, at(1))
+        .unwrap();
+    let twice = ada.claim(endpoint("one"), ClaimMode::Exclusive, at(1));
     assert_eq!(
         twice,
         Err(ClaimError::AlreadyHeld {
@@ -57,11 +60,11 @@ fn a_claim_says_at_once_why_it_is_refused() {
         })
     );
     assert_eq!(
-        ada.claim_standby(endpoint("taken"), at(1)),
+        ada.claim(endpoint("taken"), ClaimMode::Standby, at(1)),
         Ok(Standing::Standby)
     );
     assert_eq!(
-        ada.claim(endpoint("three"), at(1)),
+        ada.claim(endpoint("three"), ClaimMode::Exclusive, at(1)),
         Err(ClaimError::TooMany { limit: 2 })
     );
     assert_eq!(
@@ -72,14 +75,18 @@ fn a_claim_says_at_once_why_it_is_refused() {
 
     assert!(ada.release(&endpoint("one")));
     assert!(!ada.release(&endpoint("one")));
-    assert_eq!(ada.claim(endpoint("three"), at(1)), Ok(()));
+    assert_eq!(
+        ada.claim(endpoint("three"), ClaimMode::Exclusive, at(1)),
+        Ok(Standing::Owner)
+    );
     ada.check_invariants();
 }
 
 #[test]
 fn a_stale_claim_after_the_release_changes_nothing() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
-    ada.claim(endpoint("svc"), at(0)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     let claim = whole(&ada, "ada");
     ada.release(&endpoint("svc"));
     tell(&ada, &mut bob, usize::MAX);
@@ -101,10 +108,12 @@ fn a_stale_claim_after_the_release_changes_nothing() {
 #[test]
 fn a_stale_release_after_the_next_claim_changes_nothing() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
-    ada.claim(endpoint("svc"), at(0)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     ada.release(&endpoint("svc"));
     let release = whole(&ada, "ada");
-    ada.claim(endpoint("svc"), at(1)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(1))
+        .unwrap();
     tell(&ada, &mut bob, usize::MAX);
 
     assert_eq!(bob.apply(&release), Applied::Nothing);
@@ -119,7 +128,8 @@ fn a_stale_release_after_the_next_claim_changes_nothing() {
 #[test]
 fn names_come_back_after_a_false_death_and_nothing_is_told_again() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
-    ada.claim(endpoint("svc"), at(0)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     tell(&ada, &mut bob, usize::MAX);
     changes(&mut bob);
     let before = (contents(&bob), bob.hash());
@@ -155,8 +165,10 @@ fn names_come_back_after_a_false_death_and_nothing_is_told_again() {
 #[test]
 fn the_loser_is_told_once_and_promoted_when_the_winner_goes() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
-    ada.claim(endpoint("svc"), at(0)).unwrap();
-    bob.claim(endpoint("svc"), at(5)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
+    bob.claim(endpoint("svc"), ClaimMode::Exclusive, at(5))
+        .unwrap();
     assert_eq!(
         changes(&mut bob),
         [Change::Appeared {
@@ -213,8 +225,10 @@ fn the_loser_is_told_once_and_promoted_when_the_winner_goes() {
 #[test]
 fn a_claim_lost_before_anyone_looked_is_told_all_the_same() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
-    ada.claim(endpoint("svc"), at(0)).unwrap();
-    bob.claim(endpoint("svc"), at(5)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
+    bob.claim(endpoint("svc"), ClaimMode::Exclusive, at(5))
+        .unwrap();
     tell(&ada, &mut bob, usize::MAX);
 
     let (name, owner) = (endpoint("svc"), node("ada"));
@@ -228,14 +242,18 @@ fn a_claim_lost_before_anyone_looked_is_told_all_the_same() {
 #[test]
 fn a_standby_waits_and_takes_over_by_itself() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
-    ada.claim(endpoint("svc"), at(0)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     tell(&ada, &mut bob, usize::MAX);
     assert_eq!(
-        bob.claim_standby(endpoint("svc"), at(1)),
+        bob.claim(endpoint("svc"), ClaimMode::Standby, at(1)),
         Ok(Standing::Standby)
     );
     changes(&mut bob);
-    assert!(bob.claim(endpoint("svc"), at(2)).is_err());
+    assert!(
+        bob.claim(endpoint("svc"), ClaimMode::Exclusive, at(2))
+            .is_err()
+    );
 
     ada.release(&endpoint("svc"));
     tell(&ada, &mut bob, usize::MAX);
@@ -255,18 +273,21 @@ fn a_standby_waits_and_takes_over_by_itself() {
 #[test]
 fn a_slow_clock_does_not_win_what_it_knew_to_be_taken() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
-    bob.claim(endpoint("svc"), at(30)).unwrap();
-    bob.claim(endpoint("last"), at(40)).unwrap();
+    bob.claim(endpoint("svc"), ClaimMode::Exclusive, at(30))
+        .unwrap();
+    bob.claim(endpoint("last"), ClaimMode::Exclusive, at(40))
+        .unwrap();
     tell(&bob, &mut ada, usize::MAX);
     assert_eq!(
-        ada.claim_standby(endpoint("svc"), at(0)),
+        ada.claim(endpoint("svc"), ClaimMode::Standby, at(0)),
         Ok(Standing::Standby)
     );
     tell(&ada, &mut bob, usize::MAX);
     assert_eq!(bob.owner_of(&endpoint("svc")), Some(&node("bob")));
     assert_eq!(ada.owner_of(&endpoint("svc")), Some(&node("bob")));
 
-    ada.claim(endpoint("next"), at(0)).unwrap();
+    ada.claim(endpoint("next"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     let stamps = |name| claims_of(&ada, name).last().unwrap().2;
     assert!(stamps("ada") > stamps("bob"), "whatever it claims after");
 }
@@ -275,14 +296,16 @@ fn a_slow_clock_does_not_win_what_it_knew_to_be_taken() {
 fn versions_that_restart_with_the_process_count_as_later() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
     for name in ["a", "b", "c"] {
-        ada.claim(endpoint(name), at(0)).unwrap();
+        ada.claim(endpoint(name), ClaimMode::Exclusive, at(0))
+            .unwrap();
     }
     tell(&ada, &mut bob, usize::MAX);
     let old_run = whole(&ada, "ada");
 
     assert_eq!(ada.restart(Session(7)), Session(7));
     assert_eq!(ada.held().count(), 0);
-    ada.claim(endpoint("d"), at(1)).unwrap();
+    ada.claim(endpoint("d"), ClaimMode::Exclusive, at(1))
+        .unwrap();
     tell(&ada, &mut bob, usize::MAX);
 
     assert_eq!(bob.head(&node("ada")), head("ada", 7, 1, 0));
@@ -304,7 +327,8 @@ fn versions_that_restart_with_the_process_count_as_later() {
 #[test]
 fn a_later_session_voids_the_earlier_one_before_it_claims_anything() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
-    ada.claim(endpoint("svc"), at(0)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     tell(&ada, &mut bob, usize::MAX);
     changes(&mut bob);
 
@@ -324,8 +348,10 @@ fn a_later_session_voids_the_earlier_one_before_it_claims_anything() {
 #[test]
 fn no_question_erases_anything() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
-    ada.claim(endpoint("svc"), at(0)).unwrap();
-    ada.claim(endpoint("gone"), at(0)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
+    ada.claim(endpoint("gone"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     ada.release(&endpoint("gone"));
     tell(&ada, &mut bob, usize::MAX);
     for reachable in [true, false] {
@@ -353,7 +379,8 @@ fn no_question_erases_anything() {
 #[test]
 fn a_late_replica_resurrects_nothing() {
     let [mut ada, mut bob, mut late] = directories(["ada", "bob", "late"]);
-    ada.claim(endpoint("svc"), at(0)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     let replica = whole(&ada, "ada");
     tell(&ada, &mut late, usize::MAX);
     tell(&ada, &mut bob, usize::MAX);
@@ -391,7 +418,8 @@ fn a_late_replica_resurrects_nothing() {
 #[test]
 fn contents_that_were_dropped_are_fetched_again_on_return() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
-    ada.claim(endpoint("svc"), at(0)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     tell(&ada, &mut bob, usize::MAX);
     bob.drop_contents(&node("ada"));
     assert_eq!(
@@ -406,7 +434,8 @@ fn contents_that_were_dropped_are_fetched_again_on_return() {
         directory("bob").hash(),
         "as if it never had known ada"
     );
-    ada.claim(endpoint("more"), at(1)).unwrap();
+    ada.claim(endpoint("more"), ClaimMode::Exclusive, at(1))
+        .unwrap();
     assert_eq!(bob.apply(&whole(&ada, "ada")), Applied::Nothing);
     assert_eq!(
         bob.head(&node("ada")),
@@ -424,10 +453,12 @@ fn contents_that_were_dropped_are_fetched_again_on_return() {
 #[test]
 fn a_claim_that_its_owner_denied_is_skipped_until_the_owner_says_more() {
     let [mut ada, mut bob, mut cal] = directories(["ada", "bob", "cal"]);
-    ada.claim(endpoint("svc"), at(0)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     tell(&ada, &mut cal, usize::MAX);
     tell(&ada, &mut bob, usize::MAX);
-    bob.claim_standby(endpoint("svc"), at(1)).unwrap();
+    bob.claim(endpoint("svc"), ClaimMode::Standby, at(1))
+        .unwrap();
     tell(&bob, &mut cal, usize::MAX);
 
     let dialled = remote(&cal, "svc");
@@ -447,7 +478,8 @@ fn a_claim_that_its_owner_denied_is_skipped_until_the_owner_says_more() {
     assert_eq!(cal.resolve(&endpoint("svc")), Resolution::NotFound);
     cal.check_invariants();
 
-    ada.claim(endpoint("other"), at(2)).unwrap();
+    ada.claim(endpoint("other"), ClaimMode::Exclusive, at(2))
+        .unwrap();
     tell(&ada, &mut cal, usize::MAX);
     assert_eq!(
         remote(&cal, "svc").owner,
@@ -456,7 +488,8 @@ fn a_claim_that_its_owner_denied_is_skipped_until_the_owner_says_more() {
     );
 
     ada.release(&endpoint("svc"));
-    ada.claim(endpoint("svc"), at(3)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(3))
+        .unwrap();
     tell(&ada, &mut cal, usize::MAX);
     assert!(
         !cal.mark_stale(&endpoint("svc"), &dialled),
@@ -472,8 +505,12 @@ fn a_claim_that_its_owner_denied_is_skipped_until_the_owner_says_more() {
 fn a_replica_stops_at_the_limit_of_names_with_a_valid_prefix() {
     let mut ada = directory("ada");
     for number in 0..5 {
-        ada.claim(endpoint(&format!("svc-{number}")), at(0))
-            .unwrap();
+        ada.claim(
+            endpoint(&format!("svc-{number}")),
+            ClaimMode::Exclusive,
+            at(0),
+        )
+        .unwrap();
     }
     let limits = DirectoryLimits {
         names_max: 3,
@@ -484,7 +521,7 @@ fn a_replica_stops_at_the_limit_of_names_with_a_valid_prefix() {
     assert_eq!(bob.head(&node("ada")), head("ada", 1, 3, 0));
     bob.check_invariants();
     assert_eq!(
-        bob.claim(endpoint("mine"), at(0)),
+        bob.claim(endpoint("mine"), ClaimMode::Exclusive, at(0)),
         Err(ClaimError::TooMany { limit: 3 })
     );
 
@@ -500,7 +537,10 @@ fn a_replica_stops_at_the_limit_of_names_with_a_valid_prefix() {
     force_collect(&mut ada);
     assert_eq!(bob.apply(&whole(&ada, "ada")), Applied::Advanced);
     assert_eq!(bob.names_held(), 2);
-    assert_eq!(bob.claim(endpoint("mine"), at(0)), Ok(()));
+    assert_eq!(
+        bob.claim(endpoint("mine"), ClaimMode::Exclusive, at(0)),
+        Ok(Standing::Owner)
+    );
 }
 
 #[test]
@@ -527,7 +567,8 @@ fn owners_known_by_hearsay_alone_are_bounded_and_members_are_not() {
 #[test]
 fn what_others_tell_of_us_is_refused_and_a_lie_is_told_apart() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
-    ada.claim(endpoint("svc"), at(0)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     tell(&ada, &mut bob, usize::MAX);
     assert_eq!(
         ada.apply(&whole(&bob, "ada")),
@@ -538,7 +579,11 @@ fn what_others_tell_of_us_is_refused_and_a_lie_is_told_apart() {
     let mut second = directory("ada");
     for number in 0..3 {
         second
-            .claim(endpoint(&format!("x-{number}")), at(0))
+            .claim(
+                endpoint(&format!("x-{number}")),
+                ClaimMode::Exclusive,
+                at(0),
+            )
             .unwrap();
     }
     let disowned = Applied::Refused(Refusal::Disowned {
@@ -549,7 +594,8 @@ fn what_others_tell_of_us_is_refused_and_a_lie_is_told_apart() {
     assert!(ada.disowns(&bob.head(&node("ada"))));
 
     ada.restart(Session(2));
-    ada.claim(endpoint("svc"), at(1)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(1))
+        .unwrap();
     tell(&ada, &mut bob, usize::MAX);
     assert_eq!(
         contents(&bob)[0],
@@ -562,12 +608,17 @@ fn what_others_tell_of_us_is_refused_and_a_lie_is_told_apart() {
 fn releases_are_forgotten_seldom_and_never_pile_up() {
     let mut ada = directory("ada");
     for number in 0..100 {
-        ada.claim(endpoint(&format!("held-{number}")), at(0))
-            .unwrap();
+        ada.claim(
+            endpoint(&format!("held-{number}")),
+            ClaimMode::Exclusive,
+            at(0),
+        )
+        .unwrap();
     }
     for number in 0..100 {
         let name = endpoint(&format!("brief-{number}"));
-        ada.claim(name.clone(), at(0)).unwrap();
+        ada.claim(name.clone(), ClaimMode::Exclusive, at(0))
+            .unwrap();
         ada.release(&name);
         assert_eq!(ada.collect(10), 0, "as long as the names held are more");
     }
@@ -584,7 +635,8 @@ fn releases_are_forgotten_seldom_and_never_pile_up() {
     let mut bob = Directory::new(node("bob"), Session(1), limits);
     for number in 0..100 {
         let name = endpoint(&format!("brief-{number}"));
-        bob.claim(name.clone(), at(0)).unwrap();
+        bob.claim(name.clone(), ClaimMode::Exclusive, at(0))
+            .unwrap();
         bob.release(&name);
         assert!(bob.releases_kept() <= 8, "also when nobody collects");
         bob.check_invariants();
@@ -595,15 +647,20 @@ fn releases_are_forgotten_seldom_and_never_pile_up() {
 fn a_replica_behind_the_floor_is_refilled_piece_by_piece_and_no_name_blinks() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
     for number in 0..20 {
-        ada.claim(endpoint(&format!("svc-{number:02}")), at(0))
-            .unwrap();
+        ada.claim(
+            endpoint(&format!("svc-{number:02}")),
+            ClaimMode::Exclusive,
+            at(0),
+        )
+        .unwrap();
     }
     tell(&ada, &mut bob, usize::MAX);
     for number in 0..10 {
         ada.release(&endpoint(&format!("svc-{number:02}")));
     }
     force_collect(&mut ada);
-    ada.claim(endpoint("new"), at(1)).unwrap();
+    ada.claim(endpoint("new"), ClaimMode::Exclusive, at(1))
+        .unwrap();
     changes(&mut bob);
 
     let mut pieces = 0;
@@ -628,8 +685,12 @@ fn a_replica_behind_the_floor_is_refilled_piece_by_piece_and_no_name_blinks() {
 fn a_refill_waits_for_those_who_know_the_floor() {
     let [mut ada, mut bob, mut cal] = directories(["ada", "bob", "cal"]);
     for number in 0..4 {
-        ada.claim(endpoint(&format!("svc-{number}")), at(0))
-            .unwrap();
+        ada.claim(
+            endpoint(&format!("svc-{number}")),
+            ClaimMode::Exclusive,
+            at(0),
+        )
+        .unwrap();
     }
     ada.release(&endpoint("svc-0"));
     tell(&ada, &mut cal, usize::MAX);
@@ -665,10 +726,12 @@ fn a_refill_waits_for_those_who_know_the_floor() {
 #[test]
 fn a_later_claim_outlives_an_earlier_one_told_in_a_refill() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
-    ada.claim(endpoint("svc"), at(0)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     let early = whole(&ada, "ada");
     ada.release(&endpoint("svc"));
-    ada.claim(endpoint("svc"), at(9)).unwrap();
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(9))
+        .unwrap();
     tell(&ada, &mut bob, usize::MAX);
     let held = claims_of(&bob, "ada");
 
@@ -684,11 +747,13 @@ fn a_later_claim_outlives_an_earlier_one_told_in_a_refill() {
 fn a_scan_pages_through_a_prefix_in_order() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
     for name in ["app.1", "app.2", "app.3", "app", "apq", "zoo"] {
-        ada.claim(endpoint(name), at(0)).unwrap();
+        ada.claim(endpoint(name), ClaimMode::Exclusive, at(0))
+            .unwrap();
     }
     ada.release(&endpoint("app.2"));
     tell(&ada, &mut bob, usize::MAX);
-    bob.claim(endpoint("app.0"), at(1)).unwrap();
+    bob.claim(endpoint("app.0"), ClaimMode::Exclusive, at(1))
+        .unwrap();
 
     let names = |page: &Page| -> Vec<String> {
         page.listings
@@ -710,12 +775,17 @@ fn a_scan_pages_through_a_prefix_in_order() {
 fn a_scan_of_hidden_names_stops_for_breath_and_goes_on() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
     for number in 0..SCAN_WALK_MAX + 5 {
-        ada.claim(endpoint(&format!("svc-{number:06}")), at(0))
-            .unwrap();
+        ada.claim(
+            endpoint(&format!("svc-{number:06}")),
+            ClaimMode::Exclusive,
+            at(0),
+        )
+        .unwrap();
     }
     bob.apply(&whole(&ada, "ada"));
     bob.set_unreachable(&node("ada"));
-    bob.claim(endpoint("svc-z"), at(1)).unwrap();
+    bob.claim(endpoint("svc-z"), ClaimMode::Exclusive, at(1))
+        .unwrap();
     let page = bob.scan("svc", None, 10);
     assert!(page.listings.is_empty());
     let page = bob.scan("svc", page.next.as_ref(), 10);
@@ -726,7 +796,8 @@ fn a_scan_of_hidden_names_stops_for_breath_and_goes_on() {
 fn a_mistyped_name_finds_its_neighbours() {
     let [mut ada, mut bob] = directories(["ada", "bob"]);
     for name in ["billing", "billings", "building", "shipping", "bill"] {
-        ada.claim(endpoint(name), at(0)).unwrap();
+        ada.claim(endpoint(name), ClaimMode::Exclusive, at(0))
+            .unwrap();
     }
     tell(&ada, &mut bob, usize::MAX);
     let near = |directory: &Directory, name: &str| -> Vec<String> {
@@ -745,14 +816,16 @@ fn changes_fold_and_do_not_grow_without_a_reader() {
     let mut ada = directory("ada");
     for number in 0..1_000 {
         let name = endpoint(&format!("brief-{number}"));
-        ada.claim(name.clone(), at(0)).unwrap();
+        ada.claim(name.clone(), ClaimMode::Exclusive, at(0))
+            .unwrap();
         ada.release(&name);
     }
     assert_eq!(ada.changes_pending(), 0);
     assert_eq!(ada.poll_change(), None);
 
     let [mut bob, mut cal] = directories(["bob", "cal"]);
-    bob.claim(endpoint("svc"), at(0)).unwrap();
+    bob.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     tell(&bob, &mut cal, usize::MAX);
     changes(&mut cal);
     for _flap in 0..100 {
@@ -776,7 +849,9 @@ fn buckets_partition_the_heads_and_tell_where_two_replicas_differ() {
     bob.set_reachable(&node("ada"), Session(1));
     assert_eq!(ada.hash(), bob.hash());
     let mut other = directory("node-7");
-    other.claim(endpoint("svc"), at(0)).unwrap();
+    other
+        .claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
     ada.apply(&whole(&other, "node-7"));
 
     let pairs = ada

@@ -1,0 +1,1 @@
+../../../grinta-tokio/examples/flexible-topology/app.rs
