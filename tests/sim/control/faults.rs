@@ -166,13 +166,13 @@ impl World<'_> {
 
     fn crash(&mut self, id: NodeId) {
         let node = &mut self.nodes[index(id)];
-        if node.control.take().is_none() {
+        let Some(control) = node.control.take() else {
             return;
-        }
+        };
         node.armed = None;
         node.frozen = None;
         let run = node.runs;
-        self.oracle.stopped(id);
+        self.oracle.stopped(id, control.session());
         self.note(id, "crashes");
         self.watch_links(links::Cause::Stopped(id), |end| end == id);
         let bound = oracle::crash_bound(self.plan.nodes);

@@ -84,6 +84,11 @@ impl Plan {
 }
 
 impl Step {
+    /// Whether it names none but the first `nodes`.
+    pub(crate) fn is_within(&self, nodes: u32) -> bool {
+        self.nodes().into_iter().all(|node| node.0 < nodes)
+    }
+
     /// The nodes that it names.
     fn nodes(&self) -> Vec<NodeId> {
         match &self.action {
