@@ -61,6 +61,14 @@ pub struct ConnectionConfig {
     pub first_frame_timeout: Duration,
     /// How long `join` waits for the slower neighbours once one has answered. Default 500 ms.
     pub join_settle: Duration,
+    /// Connections that are kept though nothing uses them, half of `connections_max` at the most.
+    /// Default 1,000: within it every probe finds a connection, beyond it memory counts, some
+    /// 30 kB for each.
+    pub full_mesh_max: usize,
+    /// Beyond `full_mesh_max`, connections that nothing has used for this long are closed, the
+    /// longest unused first. Default 60 s: a fabric of 5,000 then makes two or three handshakes
+    /// per second and node, for its probes.
+    pub unused_timeout: Duration,
 }
 
 /// Timings of failure detection and gossip.
@@ -187,6 +195,7 @@ impl Config {
         self.connection.idle_timeout = Duration::from_secs(3);
         self.connection.keep_alive_interval = Duration::from_millis(800);
         self.connection.first_frame_timeout = Duration::from_millis(500);
+        self.connection.unused_timeout = Duration::from_secs(2);
         self
     }
 }
@@ -227,7 +236,9 @@ impl ConnectionConfig {
             ("initial_rtt", self.initial_rtt, Duration::from_secs(10)),
             ("first_frame_timeout", self.first_frame_timeout, DAY),
             ("join_settle", self.join_settle, DAY),
-        ])
+            ("unused_timeout", self.unused_timeout, DAY),
+        ])?;
+        check_counts([("full_mesh_max", self.full_mesh_max, COUNT_MAX)])
     }
 }
 
@@ -307,6 +318,8 @@ impl Default for ConnectionConfig {
             initial_rtt: Duration::from_millis(100),
             first_frame_timeout: Duration::from_secs(5),
             join_settle: Duration::from_millis(500),
+            full_mesh_max: 1000,
+            unused_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -426,5 +439,7 @@ mod tests {
         let mut config = config();
         config.limits.accept_queue_max = 0;
         assert_eq!(config.check().unwrap_err().field, "accept_queue_max");
+        config.connection.full_mesh_max = 0;
+        assert_eq!(config.check().unwrap_err().field, "full_mesh_max");
     }
 }

@@ -38,6 +38,8 @@
 //! - [`Fabric::dial`] finds the name's owner and opens a flow; [`DialError`] says how far it came.
 //! - [`Sender`] and [`Receiver`] carry messages of any type that a [`Codec`] encodes: [`Raw`],
 //!   [`Protobuf`], `Json` (feature `json`), `Postcard` (feature `postcard`), or one of your own.
+//! - [`Caller`] and [`Calls`] make of a flow requests that are answered, many at a time and in any
+//!   order.
 //! - [`Credentials`] hold the certificate that proves a node's name; `DevelopmentCa` (feature
 //!   `development`) makes some on the spot.
 //!
@@ -119,16 +121,19 @@ pub use codec::{
 };
 pub use config::{Config, ConfigError, Labels, Limits, Neighbour};
 pub use name::{EndpointName, FabricName, InvalidName, NAME_LEN_MAX, NodeName, Session};
-pub use node::control::{ClaimError, ClaimMode, QueryError, QueryReport, Resolution};
+pub use node::control::{
+    ClaimError, ClaimMode, Confirmation, ListedName, NamePage, QueryError, QueryReport, Resolution,
+};
 pub use node::{
     Attempt, ConflictSnapshot, ConnectError, ConnectionSnapshot, ConnectionStage, Counters,
     DialCause, DialError, DialSnapshot, DialStage, EndpointRefusal, EndpointSnapshot,
     EndpointStanding, FlowLoss, FlowSnapshot, FlowStage, HealthSnapshot, IdentityConflict,
-    JoinError, JoinReport, Level, Member, MemberEvent, MemberSnapshot, MemberState, NamesSnapshot,
-    NodeError, OpenedBy, Presence, Snapshot, Transmit, UsageSnapshot,
+    JoinError, JoinReport, Level, Member, MemberEvent, MemberSnapshot, MemberState, NameEvent,
+    NamesSnapshot, NodeError, OpenedBy, Presence, Snapshot, Standing, Transmit, UsageSnapshot,
 };
 pub use share::{InvalidShare, Share};
-pub use shell::dial::{BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
+pub use shell::call::{Call, CallError, Caller, Calls, Request, Responder};
+pub use shell::dial::{Asking, BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
 pub use shell::driver::Driver;
 pub use shell::endpoint::{AcceptError, Endpoint, EndpointError, Incoming, OpenEndpoint};
 pub use shell::fabric::{Builder, Elapsed, Fabric, StartError};
@@ -138,6 +143,7 @@ pub use shell::flow::{
 };
 pub use shell::io::{Capabilities, Io, RecvMeta};
 pub use shell::members::{MemberWatch, WatchError};
+pub use shell::names::{NameScan, NameUpdate, NameWatch};
 pub use shell::query::Query;
 pub use tls::{
     Credentials, CredentialsError, Der, MalformedCertificate, Origin, Part, Pem, PemFiles,

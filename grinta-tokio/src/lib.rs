@@ -32,6 +32,7 @@
 //! A fabric runs on the runtime that started it and ends with it. For the highest throughput, give
 //! it and the services that talk most a current-thread runtime of their own.
 
+mod compat;
 mod io;
 
 use std::future::Future;
@@ -41,6 +42,7 @@ use tokio::runtime::Handle;
 #[doc(inline)]
 pub use grinta_proto::*;
 
+pub use crate::compat::Compat;
 pub use crate::io::TokioIo;
 
 /// Starts a fabric on the tokio runtime of the calling task.

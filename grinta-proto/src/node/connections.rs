@@ -134,6 +134,18 @@ impl Connections {
         })
     }
 
+    /// How many nodes there are with a connection that is up.
+    pub(crate) fn up_count(&self) -> usize {
+        self.up.len()
+    }
+
+    /// Something used a connection.
+    pub(crate) fn note_used(&mut self, now: Instant, key: PeerKey) {
+        if let Some(peer) = self.peers.get_mut(&key) {
+            peer.note_used(now);
+        }
+    }
+
     /// A connection to `name`, or to whoever is at `address`, that is coming up.
     pub(crate) fn coming_up(&self, target: &Target) -> Option<PeerKey> {
         let key = *self.begun.get(target)?;
@@ -166,7 +178,7 @@ impl Connections {
                     address,
                     reason: error.to_string(),
                 })?;
-        let key = self.insert(new, Some(target.clone()));
+        let key = self.insert(now, new, Some(target.clone()));
         self.begun.insert(target, key);
         Ok(key)
     }
@@ -200,7 +212,7 @@ impl Connections {
                 }
                 Arrived::Taken
             }
-            Arrival::Accepted(new) => Arrived::Accepted(self.insert(*new, None)),
+            Arrival::Accepted(new) => Arrived::Accepted(self.insert(now, *new, None)),
         }
     }
 
@@ -373,11 +385,11 @@ impl Connections {
         }
     }
 
-    fn insert(&mut self, new: NewConnection, target: Option<Target>) -> PeerKey {
+    fn insert(&mut self, now: Instant, new: NewConnection, target: Option<Target>) -> PeerKey {
         self.issued += 1;
         let key = PeerKey(self.issued);
         self.by_handle.insert(new.handle.0, key);
-        self.peers.insert(key, Peer::new(key, new, target));
+        self.peers.insert(key, Peer::new(now, key, new, target));
         self.touched.insert(key);
         key
     }

@@ -249,6 +249,8 @@ pub(crate) struct Dial {
 pub(crate) enum DialState {
     /// For the name to be known.
     Resolving,
+    /// For the nodes to agree who holds the name.
+    Settling { timer: TimerKey },
     /// For a connection to the holder.
     Connecting { node: NodeName },
     /// For the holder to allow one more stream.
@@ -262,7 +264,7 @@ pub(crate) enum DialState {
 impl Dial {
     pub(crate) const fn stage(&self) -> DialStage {
         match &self.state {
-            DialState::Resolving => DialStage::Resolve,
+            DialState::Resolving | DialState::Settling { .. } => DialStage::Resolve,
             DialState::Connecting { .. } => DialStage::Connect,
             DialState::Opening { .. } => DialStage::Open,
             DialState::Asking { .. } | DialState::AskingHere { .. } => DialStage::Accept,

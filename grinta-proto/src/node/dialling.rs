@@ -295,17 +295,32 @@ impl Node {
             return;
         };
         let name = dial.request.open.endpoint.clone();
+        let winner = NodeName::new(&detail).ok();
         let cause = DialCause::Refused {
             node: node.clone(),
             reason,
             detail,
         };
-        let is_stale = matches!(reason, RefusalReason::NotFound | RefusalReason::Moved);
-        if !is_stale || dial.attempts.len() >= ATTEMPTS_MAX {
+        let is_out_of_date = match reason {
+            RefusalReason::NotFound | RefusalReason::Moved => true,
+            // Who stands by for a node that leaves takes over.
+            RefusalReason::ShuttingDown => {
+                let candidates = self.control.directory().candidates(&name);
+                candidates.iter().any(|located| located.owner != node)
+            }
+            RefusalReason::Busy
+            | RefusalReason::NotAllowed
+            | RefusalReason::Mismatch
+            | RefusalReason::Declined => false,
+        };
+        if !is_out_of_date || dial.attempts.len() >= ATTEMPTS_MAX {
             return self.fail_dial(now, id, cause);
         }
         dial.note(now, node.clone(), cause);
         dial.state = DialState::Resolving;
+        if reason == RefusalReason::Moved {
+            return self.follow_winner(now, id, winner);
+        }
         if node != self.config.node {
             self.control.mark_stale(&node, &name);
         } else if reason == RefusalReason::NotFound {
@@ -313,6 +328,37 @@ impl Node {
             return self.handle_unheld(now, id, name);
         }
         self.drive_dial(now, id);
+    }
+
+    /// A node that stands by for the name told who owns it: the dial goes there, whatever this node
+    /// knows. If that one is gone, or was asked before, the nodes do not agree yet.
+    fn follow_winner(&mut self, now: Instant, id: DialId, winner: Option<NodeName>) {
+        let Some(dial) = self.dials.get(&id) else {
+            return;
+        };
+        let is_new = |winner: &NodeName| dial.attempts.iter().all(|it| it.node != *winner);
+        let Some(winner) = winner.filter(is_new) else {
+            return self.let_settle(now, id);
+        };
+        if winner == self.config.node {
+            return self.ask_here(now, id);
+        }
+        match self.control.member(&winner) {
+            Some(member) if member.state.is_active() => {
+                self.ask(now, id, &winner, member.address);
+            }
+            Some(_) | None => self.let_settle(now, id),
+        }
+    }
+
+    /// Has a dial try again when gossip has had some time, more each time.
+    fn let_settle(&mut self, now: Instant, id: DialId) {
+        if let Some(dial) = self.dials.get_mut(&id) {
+            let attempts = u32::try_from(dial.attempts.len()).unwrap_or(u32::MAX);
+            let pause = attempts * self.config.membership.gossip_interval;
+            let timer = self.timers.arm(now, pause, Timer::Redial(id));
+            dial.state = DialState::Settling { timer };
+        }
     }
 
     /// Nobody holds the name: the dial waits for it or fails.
@@ -372,7 +418,8 @@ impl Node {
                     DialCause::NotFound { near }
                 }
             },
-            DialState::Connecting { .. }
+            DialState::Settling { .. }
+            | DialState::Connecting { .. }
             | DialState::Opening { .. }
             | DialState::Asking { .. }
             | DialState::AskingHere { .. } => DialCause::TimedOut {
@@ -388,6 +435,9 @@ impl Node {
         self.timers.disarm(dial.timer);
         match &dial.state {
             DialState::Resolving => self.stop_waiting(id, &dial.request.open.endpoint),
+            DialState::Settling { timer } => {
+                self.timers.disarm(*timer);
+            }
             DialState::Connecting { .. } => {}
             DialState::Opening { node } => self.stop_opening(id, node),
             DialState::Asking { flow, .. } => {

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::name::{EndpointName, NodeName};
-use crate::node::control::ClaimError;
+use crate::node::control::{ClaimError, ConfirmError, Confirmation};
 use crate::node::dial::DialId;
 use crate::node::flow::FlowId;
 use crate::node::snapshot::{EndpointSnapshot, EndpointStanding, Level};
@@ -63,9 +63,71 @@ pub enum EndpointRefusal {
         /// The limit.
         limit: usize,
     },
+    /// Too few members said in time that they see this node as the owner. The name is given up.
+    #[error("{agreed} of {members} members confirmed the name in time; it takes {needed}")]
+    Unconfirmed {
+        /// How many members confirmed it.
+        agreed: usize,
+        /// How many there are.
+        members: usize,
+        /// How many it takes.
+        needed: usize,
+    },
+    /// Too many queries and confirmations are under way.
+    #[error(
+        "{limit} queries and confirmations are under way; wait for some, or raise `queries_max`"
+    )]
+    TooManyQueries {
+        /// The limit.
+        limit: usize,
+    },
     /// This node is shutting down.
     #[error("this node is shutting down")]
     ShuttingDown,
+}
+
+impl From<ConfirmError> for EndpointRefusal {
+    fn from(error: ConfirmError) -> Self {
+        match error {
+            ConfirmError::Claim(error) => Self::Claim(error),
+            ConfirmError::TimedOut {
+                agreed,
+                members,
+                needed,
+                name: _,
+            } => Self::Unconfirmed {
+                agreed,
+                members,
+                needed,
+            },
+            ConfirmError::TooMany { limit } => Self::TooManyQueries { limit },
+            ConfirmError::ShuttingDown => Self::ShuttingDown,
+        }
+    }
+}
+
+/// How an endpoint claims its name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Claiming {
+    /// Alone; refused while another node serves the name.
+    #[default]
+    Exclusive,
+    /// Alone; while another node serves the name the endpoint stands by, and takes over by itself.
+    Standby,
+    /// Alone, and open once members have confirmed that they see it. Flows wait until then.
+    Confirmed(Confirmation),
+}
+
+/// What an open endpoint has to do with its name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// It owns the name and takes flows.
+    Owner,
+    /// Another node owns the name. The endpoint takes over when that gives the name up or is down.
+    Standby {
+        /// Which.
+        owner: NodeName,
+    },
 }
 
 /// The endpoints of this node.
@@ -80,25 +142,31 @@ pub(crate) struct Endpoints {
 #[derive(Debug)]
 struct EndpointState {
     name: EndpointName,
-    standing: Standing,
+    claiming: Claiming,
+    hold: Hold,
     queue: VecDeque<IncomingId>,
     queue_max: usize,
 }
 
-/// Whether an endpoint takes flows.
+/// How far an endpoint is with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Standing {
-    /// The claim of its name is not decided.
-    Claiming,
-    /// It takes flows.
-    Open,
-    /// Another node owns its name.
-    Lost { winner: NodeName },
+pub(crate) enum Hold {
+    /// The name is yet to be claimed.
+    Unclaimed,
+    /// The claim is yet to be confirmed.
+    Confirming,
+    /// The endpoint is open.
+    Claimed(Standing),
 }
 
 impl Endpoints {
     /// A new endpoint whose name is still to be claimed. `None` if this node has one by the name.
-    pub(crate) fn insert(&mut self, name: &EndpointName, queue_max: usize) -> Option<EndpointId> {
+    pub(crate) fn insert(
+        &mut self,
+        name: &EndpointName,
+        queue_max: usize,
+        claiming: Claiming,
+    ) -> Option<EndpointId> {
         if self.names.contains_key(name) {
             return None;
         }
@@ -106,7 +174,8 @@ impl Endpoints {
         self.names.insert(name.clone(), id);
         let state = EndpointState {
             name: name.clone(),
-            standing: Standing::Claiming,
+            claiming,
+            hold: Hold::Unclaimed,
             queue: VecDeque::new(),
             queue_max,
         };
@@ -126,21 +195,39 @@ impl Endpoints {
         Some((state.name, waiting))
     }
 
-    pub(crate) fn id_of(&self, name: &EndpointName) -> Option<EndpointId> {
-        self.names.get(name).copied()
+    /// The name of an endpoint, and how it is to be claimed.
+    pub(crate) fn claiming(&self, id: EndpointId) -> Option<(EndpointName, Claiming)> {
+        let state = self.endpoints.get(&id)?;
+        Some((state.name.clone(), state.claiming))
     }
 
-    pub(crate) fn name_of(&self, id: EndpointId) -> Option<&EndpointName> {
-        self.endpoints.get(&id).map(|state| &state.name)
+    /// The endpoint whose claim of this name is yet to be confirmed.
+    pub(crate) fn confirming(&self, name: &EndpointName) -> Option<EndpointId> {
+        let id = self.names.get(name)?;
+        (self.endpoints.get(id)?.hold == Hold::Confirming).then_some(*id)
+    }
+
+    /// The open endpoint by this name, and its standing.
+    pub(crate) fn standing_of(&self, name: &EndpointName) -> Option<(EndpointId, &Standing)> {
+        let id = *self.names.get(name)?;
+        Some((id, self.standing(id)?))
+    }
+
+    /// The standing of an open endpoint.
+    pub(crate) fn standing(&self, id: EndpointId) -> Option<&Standing> {
+        match &self.endpoints.get(&id)?.hold {
+            Hold::Claimed(standing) => Some(standing),
+            Hold::Unclaimed | Hold::Confirming => None,
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
         self.endpoints.len()
     }
 
-    pub(crate) fn set_standing(&mut self, id: EndpointId, standing: Standing) {
+    pub(crate) fn set_hold(&mut self, id: EndpointId, hold: Hold) {
         if let Some(state) = self.endpoints.get_mut(&id) {
-            state.standing = standing;
+            state.hold = hold;
         }
     }
 
@@ -158,16 +245,16 @@ impl Endpoints {
         let Some(state) = self.endpoints.get_mut(&endpoint) else {
             return refuse(RefusalReason::NotFound, String::new());
         };
-        match &state.standing {
-            Standing::Claiming => return refuse(RefusalReason::NotFound, String::new()),
-            Standing::Lost { winner } => {
-                return refuse(RefusalReason::Moved, winner.to_string());
+        match &state.hold {
+            Hold::Unclaimed => return refuse(RefusalReason::NotFound, String::new()),
+            Hold::Claimed(Standing::Standby { owner }) => {
+                return refuse(RefusalReason::Moved, owner.to_string());
             }
-            Standing::Open if state.queue.len() >= state.queue_max => {
-                let waiting = format!("{} flows wait there already", state.queue.len());
-                return refuse(RefusalReason::Busy, waiting);
-            }
-            Standing::Open => {}
+            Hold::Confirming | Hold::Claimed(Standing::Owner) => {}
+        }
+        if state.queue.len() >= state.queue_max {
+            let waiting = format!("{} flows wait there already", state.queue.len());
+            return refuse(RefusalReason::Busy, waiting);
         }
         state.queue.push_back(id);
         self.incoming.insert(id, Incoming { id, origin, open });
@@ -204,7 +291,7 @@ impl Endpoints {
         states
             .map(|state| EndpointSnapshot {
                 name: state.name.clone(),
-                standing: EndpointStanding::from(&state.standing),
+                standing: EndpointStanding::from(&state.hold),
                 accept_queue: Level {
                     used: state.queue.len(),
                     limit: state.queue_max,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use quinn_proto::ConnectionError;
 
 use crate::config::Labels;
-use crate::name::{FabricName, NodeName, Session};
+use crate::name::{EndpointName, FabricName, NodeName, Session};
 use crate::node::control::{QueryError, QueryId, QueryReport};
 use crate::node::dial::{DialError, DialId};
 use crate::node::endpoint::{EndpointId, EndpointRefusal};
@@ -91,6 +91,47 @@ impl MemberEvent {
             | Self::Updated(member)
             | Self::Down(member)
             | Self::Left(member) => member,
+        }
+    }
+}
+
+/// A change of who owns a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NameEvent {
+    /// A name that nobody reachable owned has an owner.
+    Appeared {
+        /// The name.
+        name: EndpointName,
+        /// Who owns it.
+        owner: NodeName,
+    },
+    /// A name went to another owner.
+    Moved {
+        /// The name.
+        name: EndpointName,
+        /// Who owned it.
+        previous: NodeName,
+        /// Who owns it.
+        owner: NodeName,
+    },
+    /// Nobody reachable owns a name any more.
+    Gone {
+        /// The name.
+        name: EndpointName,
+        /// Who owned it.
+        previous: NodeName,
+    },
+}
+
+impl NameEvent {
+    /// The name.
+    #[must_use]
+    pub const fn name(&self) -> &EndpointName {
+        match self {
+            Self::Appeared { name, .. } | Self::Moved { name, .. } | Self::Gone { name, .. } => {
+                name
+            }
         }
     }
 }
@@ -308,6 +349,8 @@ pub enum FlowReadError {
 pub enum Event {
     /// The members changed.
     Member(MemberEvent),
+    /// A name changed hands. The events since the start fold to the names.
+    Name(NameEvent),
     /// A call of [`Node::join`](super::Node::join) has come to its end.
     Joined(Result<JoinReport, JoinError>),
     /// The claim of an endpoint's name was decided.
@@ -329,8 +372,13 @@ pub enum Event {
         /// Who owns the name.
         winner: NodeName,
     },
-    /// The endpoint owns its name again.
+    /// The endpoint, which stood by, owns its name.
     NameRegained {
+        /// The endpoint.
+        endpoint: EndpointId,
+    },
+    /// The endpoint stands by for another owner than before.
+    OwnerChanged {
         /// The endpoint.
         endpoint: EndpointId,
     },

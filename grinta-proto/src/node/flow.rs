@@ -37,14 +37,18 @@ pub struct Payload<'a> {
     pub body: Bytes,
 }
 
-/// Where a flow stands in its opening.
+/// Where a flow stands in its opening. The decoder is of use until the flow is open, so that an
+/// open flow has no room for it.
 #[derive(Debug)]
 pub(crate) enum Stage {
     /// We dialled; the answer has not come.
-    Dialled { dial: DialId, decoder: FrameDecoder },
+    Dialled {
+        dial: DialId,
+        decoder: Box<FrameDecoder>,
+    },
     /// They dialled; the first frame is not complete.
     Arriving {
-        decoder: FrameDecoder,
+        decoder: Box<FrameDecoder>,
         timer: Option<TimerKey>,
     },
     /// They dialled; the node has the first frame and is about to offer or refuse the flow.
@@ -117,13 +121,13 @@ impl Flow {
             stream,
             Stage::Dialled {
                 dial,
-                decoder: FrameDecoder::new(frame_len_max),
+                decoder: Box::new(FrameDecoder::new(frame_len_max)),
             },
         )
     }
 
     pub(crate) fn arriving(stream: StreamId, frame_len_max: usize) -> Self {
-        let decoder = FrameDecoder::new(frame_len_max);
+        let decoder = Box::new(FrameDecoder::new(frame_len_max));
         Self::new(
             stream,
             Stage::Arriving {
@@ -472,6 +476,7 @@ impl SendBuffer {
 
     fn flush(&mut self, connection: &mut Connection, stream: StreamId) -> Result<(), Code> {
         self.seal();
+        let before = self.len;
         while !self.chunks.is_empty() {
             match connection
                 .send_stream(stream)
@@ -485,6 +490,12 @@ impl SendBuffer {
                 Err(WriteError::Stopped(code)) => return Err(Code::from_wire(code.into_inner())),
                 Err(WriteError::ClosedStream) => return Err(Code::Cancelled),
             }
+        }
+        if self.chunks.is_empty() && before < SHARED_LEN_MIN {
+            // There may be very many flows, most of them idle most of the time: those keep nothing.
+            // A busy one keeps its buffer for the next turn.
+            self.chunks = VecDeque::new();
+            self.gathered = BytesMut::new();
         }
         Ok(())
     }

@@ -152,7 +152,9 @@ impl Node {
             DialState::Connecting { .. } | DialState::Opening { .. } | DialState::Asking { .. } => {
                 true
             }
-            DialState::Resolving | DialState::AskingHere { .. } => false,
+            DialState::Resolving | DialState::Settling { .. } | DialState::AskingHere { .. } => {
+                false
+            }
         };
         let abroad = self.dials.iter().filter(|(_, dial)| is_abroad(&dial.state));
         for id in abroad.map(|(&id, _)| id).collect::<Vec<_>>() {

@@ -23,9 +23,9 @@ use crate::wire::control::{LabelsError, check_labels};
 use crate::wire::stream::{FlowAnswer, Hello, RefusalReason};
 
 use self::connections::{Arrived, Connections};
-use self::control::{ClaimError, ClaimMode, Control, Identity, QueryId, QueryRequest};
+use self::control::{ClaimError, Control, Identity, NamePage, QueryId, QueryRequest};
 use self::dial::Dial;
-use self::endpoint::{Endpoints, Standing};
+use self::endpoint::Endpoints;
 use self::joining::Join;
 use self::leaving::Phase;
 use self::peer::{PeerKey, Surroundings};
@@ -33,6 +33,7 @@ use self::peering::Redial;
 use self::quic::Quic;
 use self::timers::{TimerKey, Timers};
 
+mod claiming;
 mod congestion;
 mod connections;
 pub mod control;
@@ -45,6 +46,7 @@ mod flow;
 mod joining;
 mod leaving;
 mod membership;
+mod mesh;
 mod peer;
 mod peering;
 mod quic;
@@ -58,11 +60,13 @@ mod timers;
 
 pub use self::counters::Counters;
 pub use self::dial::{Attempt, DialCause, DialError, DialId, DialRequest, DialStage, UnknownName};
-pub use self::endpoint::{EndpointId, EndpointRefusal, Incoming, IncomingId, Origin};
+pub use self::endpoint::{
+    Claiming, EndpointId, EndpointRefusal, Incoming, IncomingId, Origin, Standing,
+};
 pub(crate) use self::event::list;
 pub use self::event::{
     ConnectError, Dialled, Event, FlowLoss, FlowReadError, FlowWriteError, JoinError, JoinReport,
-    Member, MemberEvent, MemberState, Transmit,
+    Member, MemberEvent, MemberState, NameEvent, Transmit,
 };
 pub(crate) use self::flow::SHARED_LEN_MIN;
 pub use self::flow::{FlowId, Payload};
@@ -84,6 +88,8 @@ const PROTOCOL: u32 = 1;
 pub struct Node {
     config: Config,
     hello: Hello,
+    /// The session that the node began with; it says a later one if an earlier run had that.
+    began_as: Session,
     clock: Arc<SharedClock>,
     now: Instant,
     rng: StdRng,
@@ -101,6 +107,8 @@ pub struct Node {
     timers: Timers<Timer>,
     sleeps: BTreeMap<SleepId, TimerKey>,
     join: Option<Join>,
+    /// Whether [`Timer::Unused`] is armed.
+    watches_unused: bool,
     phase: Phase,
     conflict: Option<IdentityConflict>,
     commands: VecDeque<Command>,
@@ -150,12 +158,16 @@ pub struct DatagramMeta {
 /// What the node waits for by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Timer {
+    /// There are more connections than are kept unused.
+    Unused,
     /// A connection has had its time to come up.
     Handshake(PeerKey),
     /// A stream has had its time to bring its first frame.
     FirstFrame(FlowId),
     /// A dial has had its time.
     Dial(DialId),
+    /// A dial has waited for nodes to agree.
+    Redial(DialId),
     /// The slower neighbours have had their time.
     JoinSettled,
     /// A task has slept enough.
@@ -216,6 +228,7 @@ impl Node {
         rng.fill_bytes(&mut control_seed);
         let control = Control::new(&config, identity, control_seed, now, unix_time);
         Ok(Self {
+            began_as: hello.session,
             hello,
             clock,
             now,
@@ -231,6 +244,7 @@ impl Node {
             timers: Timers::new(),
             sleeps: BTreeMap::new(),
             join: None,
+            watches_unused: false,
             phase: Phase::Running,
             conflict: None,
             commands: VecDeque::new(),
@@ -290,6 +304,8 @@ impl Node {
             self.fire(now, timer);
         }
         self.control.handle_timeout(now, unix_time);
+        // What became of an endpoint must not be taken for the fate of the next of its name.
+        self.follow(now);
         while let Some(command) = self.commands.pop_front() {
             self.execute(now, unix_time, command);
         }
@@ -374,6 +390,7 @@ impl Node {
         &mut self,
         name: &EndpointName,
         queue_max: usize,
+        claiming: Claiming,
     ) -> Result<EndpointId, EndpointRefusal> {
         let limit = self.config.limits.endpoints_max;
         if self.endpoints.len() >= limit {
@@ -381,7 +398,7 @@ impl Node {
         }
         let id = self
             .endpoints
-            .insert(name, queue_max)
+            .insert(name, queue_max, claiming)
             .ok_or_else(|| ClaimError::AlreadyHeld { name: name.clone() })?;
         self.commands.push_back(Command::Claim(id));
         Ok(id)
@@ -612,6 +629,18 @@ impl Node {
         self.control.resolve(name)
     }
 
+    /// The names that begin with `prefix` and come behind `after`, in order: at most `limit`.
+    #[must_use]
+    pub fn names(&self, prefix: &str, after: Option<&EndpointName>, limit: usize) -> NamePage {
+        self.control.names(prefix, after, limit)
+    }
+
+    /// What an endpoint has to do with its name; `None` until it is open.
+    #[must_use]
+    pub fn standing(&self, endpoint: EndpointId) -> Option<&Standing> {
+        self.endpoints.standing(endpoint)
+    }
+
     /// What was counted since the start.
     #[must_use]
     pub const fn counters(&self) -> &Counters {
@@ -638,6 +667,7 @@ impl Node {
 
     fn fire(&mut self, now: Instant, timer: Timer) {
         match timer {
+            Timer::Unused => self.close_long_unused(now),
             Timer::Handshake(key) => self.expire_handshake(now, key),
             Timer::FirstFrame(flow) => {
                 if let Some(peer) = self.connections.touch(flow.peer) {
@@ -645,6 +675,7 @@ impl Node {
                 }
             }
             Timer::Dial(dial) => self.expire_dial(now, dial),
+            Timer::Redial(dial) => self.drive_dial(now, dial),
             Timer::JoinSettled => {
                 if let Some(join) = &mut self.join {
                     join.is_settled = true;
@@ -677,31 +708,6 @@ impl Node {
             Command::Leave => self.begin_leave(now),
             Command::Shutdown(grace) => self.begin_shutdown(now, grace),
         }
-    }
-
-    fn claim(&mut self, now: Instant, unix_time: Duration, endpoint: EndpointId) {
-        let Some(name) = self.endpoints.name_of(endpoint).cloned() else {
-            return;
-        };
-        let result = if self.phase.is_open() {
-            self.control
-                .claim(now, unix_time, name.clone(), ClaimMode::Exclusive)
-                .map(|_| ())
-                .map_err(EndpointRefusal::from)
-        } else {
-            Err(EndpointRefusal::ShuttingDown)
-        };
-        match &result {
-            Ok(()) => {
-                self.endpoints.set_standing(endpoint, Standing::Open);
-                self.handle_name(now, &name);
-            }
-            Err(_) => {
-                self.endpoints.remove(endpoint);
-            }
-        }
-        self.events
-            .push_back(Event::EndpointOpened { endpoint, result });
     }
 
     /// Brings an answer to whoever dialled.

@@ -118,9 +118,12 @@ pub(crate) struct Peer {
     release: WindowRelease,
     target: Option<Target>,
     stage: Stage,
+    /// When a flow or a control message last used it.
+    used_at: Instant,
     /// Armed until the connection is up or over.
     handshake_timer: Option<TimerKey>,
-    flows: BTreeMap<StreamId, Flow>,
+    /// Boxed, as the nodes of a map that grows at its end are little more than half full.
+    flows: BTreeMap<StreamId, Box<Flow>>,
     /// Flows were open when the peer was last advanced.
     had_flows: bool,
     unflushed: BTreeSet<StreamId>,
@@ -151,7 +154,12 @@ enum Stage {
 }
 
 impl Peer {
-    pub(crate) fn new(key: PeerKey, new: NewConnection, target: Option<Target>) -> Self {
+    pub(crate) fn new(
+        now: Instant,
+        key: PeerKey,
+        new: NewConnection,
+        target: Option<Target>,
+    ) -> Self {
         Self {
             key,
             handle: new.handle,
@@ -159,6 +167,7 @@ impl Peer {
             release: new.release,
             target,
             stage: Stage::Handshaking,
+            used_at: now,
             handshake_timer: None,
             flows: BTreeMap::new(),
             had_flows: false,
@@ -167,6 +176,10 @@ impl Peer {
             drained: false,
             is_queued: false,
         }
+    }
+
+    pub(crate) const fn key(&self) -> PeerKey {
+        self.key
     }
 
     pub(crate) const fn handle(&self) -> ConnectionHandle {
@@ -218,7 +231,7 @@ impl Peer {
 
     /// Whether nothing refers to the connection any more, on either side of it.
     pub(crate) fn is_over(&self) -> bool {
-        self.drained && self.is_lost() && !self.flows.values().any(Flow::is_held)
+        self.drained && self.is_lost() && !self.flows.values().any(|flow| flow.is_held())
     }
 
     /// Flows whose handles live or whose data is not all delivered.
@@ -228,6 +241,22 @@ impl Peer {
 
     pub(crate) fn round_trip_time(&self) -> Duration {
         self.connection.rtt()
+    }
+
+    /// When a flow ended on it, or a control message came or went, most recently.
+    pub(crate) const fn used_at(&self) -> Instant {
+        self.used_at
+    }
+
+    pub(crate) const fn note_used(&mut self, now: Instant) {
+        self.used_at = now;
+    }
+
+    /// Whether it is up, no flow is on it and nothing waits to be sent.
+    pub(crate) fn is_unused(&self) -> bool {
+        matches!(self.stage, Stage::Up { .. })
+            && self.flows.is_empty()
+            && self.control_queued() == 0
     }
 
     pub(crate) fn stats(&self) -> ConnectionStats {

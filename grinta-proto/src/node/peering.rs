@@ -9,10 +9,10 @@ use rand::RngExt;
 
 use crate::name::NodeName;
 use crate::node::control::{Channel, ControlEvent, ControlOutput, Identity};
-use crate::node::endpoint::{Origin, Standing};
-use crate::node::event::{ConnectError, Event, FlowLoss, MemberState};
+use crate::node::endpoint::Origin;
+use crate::node::event::{ConnectError, Event, FlowLoss, MemberState, NameEvent};
 use crate::node::flow::FlowId;
-use crate::node::peer::{Peer, PeerEvent, PeerKey, Target};
+use crate::node::peer::{PeerEvent, PeerKey, Target};
 use crate::node::{Node, Phase, Timer, refusal, surroundings};
 use crate::wire::code::Code;
 use crate::wire::control::ControlMessage;
@@ -74,6 +74,7 @@ impl Node {
                 }
             }
             PeerEvent::Unused => {
+                self.connections.note_used(now, key);
                 if matches!(self.phase, Phase::Left { .. }) {
                     self.close_unused(now, key);
                 } else if let Some(name) = self.name_of(key) {
@@ -161,15 +162,7 @@ impl Node {
         self.follow(now);
     }
 
-    /// Closes a connection of a node that has left, unless a flow is on it.
-    pub(super) fn close_unused(&mut self, now: Instant, key: PeerKey) {
-        let is_unused = |peer: &Peer| peer.name().is_some() && peer.open_flows() == 0;
-        if self.connections.get(key).is_some_and(is_unused) {
-            self.close(now, key, Code::Left, "");
-        }
-    }
-
-    fn close(&mut self, now: Instant, key: PeerKey, code: Code, reason: &str) {
+    pub(super) fn close(&mut self, now: Instant, key: PeerKey, code: Code, reason: &str) {
         if let Some(peer) = self.connections.touch(key) {
             peer.close(now, code, reason);
         }
@@ -228,6 +221,8 @@ impl Node {
             peer.welcome(now, name.clone(), surroundings(&self.hello, &self.config));
         }
         self.counters.connections_established += 1;
+        self.connections.note_used(now, key);
+        self.watch_unused(now);
         self.redials.remove(&name);
         tracing::debug!(target: "grinta::quic", peer = %name, session = %hello.session, "connected");
 
@@ -264,8 +259,9 @@ impl Node {
 
     /// The peer bears our own name: it is ourselves, or somebody has our certificate.
     fn handle_greeted_by_namesake(&mut self, now: Instant, key: PeerKey, hello: &Hello) {
-        let ours = (self.hello.session, self.hello.address);
-        let error = if (hello.session, hello.address) == ours {
+        let sessions = [self.began_as, self.hello.session];
+        let is_ours = hello.address == self.hello.address && sessions.contains(&hello.session);
+        let error = if is_ours {
             // The other end of the connection is ours too, and knows only who it is not.
             for dialled in self.connections.greeting(&self.config.node) {
                 self.close(now, dialled, Code::Closed, "");
@@ -405,6 +401,7 @@ impl Node {
         name: &NodeName,
         message: &[u8],
     ) {
+        self.connections.note_used(now, key);
         let handled = match ControlMessage::decode(message) {
             Ok(message) => self
                 .control
@@ -428,33 +425,26 @@ impl Node {
             ControlEvent::Member(event) => self.handle_member(now, event),
             ControlEvent::Synced => self.handle_synced(now),
             ControlEvent::Left => self.note_left(now),
-            ControlEvent::NameLost { name, winner } => {
-                if let Some(endpoint) = self.endpoints.id_of(&name) {
-                    let lost = Standing::Lost {
-                        winner: winner.clone(),
-                    };
-                    self.endpoints.set_standing(endpoint, lost);
-                    self.events.push_back(Event::NameLost { endpoint, winner });
+            ControlEvent::NameLost { name, winner } => self.handle_name_lost(&name, winner),
+            ControlEvent::NamePromoted { name } => self.handle_name_promoted(&name),
+            ControlEvent::NameRenewed { name } => self.handle_name(now, &name),
+            ControlEvent::Name(event) => {
+                match &event {
+                    NameEvent::Appeared { name, .. } => self.handle_name(now, name),
+                    NameEvent::Moved { name, owner, .. } => {
+                        self.handle_name_moved(name, owner);
+                        self.handle_name(now, name);
+                    }
+                    NameEvent::Gone { .. } => {}
                 }
-            }
-            ControlEvent::NameAppeared { name, .. }
-            | ControlEvent::NameMoved { name, .. }
-            | ControlEvent::NameRenewed { name } => {
-                self.handle_name(now, &name);
-            }
-            ControlEvent::NameGone { .. } => {}
-            ControlEvent::IdentityConflict { other } => {
-                self.note_conflict(now, other.map(|other| other.address));
+                self.events.push_back(Event::Name(event));
             }
             ControlEvent::Queried { query, result } => {
                 self.events.push_back(Event::Queried { query, result });
             }
-            ControlEvent::Confirmed { .. } => {}
-            ControlEvent::NamePromoted { name } => {
-                if let Some(endpoint) = self.endpoints.id_of(&name) {
-                    self.endpoints.set_standing(endpoint, Standing::Open);
-                    self.events.push_back(Event::NameRegained { endpoint });
-                }
+            ControlEvent::Confirmed { name, result } => self.handle_confirmed(&name, result),
+            ControlEvent::IdentityConflict { other } => {
+                self.note_conflict(now, other.map(|other| other.address));
             }
         }
     }
@@ -471,11 +461,10 @@ impl Node {
         let mut body = BytesMut::new();
         message.encode(&mut body);
         let body = body.freeze();
-        if let Some(peer) = self
-            .connections
-            .up(to)
-            .and_then(|key| self.connections.touch(key))
+        if let Some(key) = self.connections.up(to)
+            && let Some(peer) = self.connections.touch(key)
         {
+            peer.note_used(now);
             let unsent = match channel {
                 Channel::Datagram => peer.send_datagram(body).err(),
                 Channel::Stream => Some(body),

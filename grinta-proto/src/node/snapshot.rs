@@ -1,9 +1,8 @@
 //! What a node is and holds at one moment, for tools and people.
 //!
 //! A [`Snapshot`] is taken whole, between two turns, so its parts agree with each other. It owns
-//! all it holds and grows with it: a fabric of a thousand members with a hundred thousand names is
-//! some megabytes, which is nothing to ask for a hundred times a second. Whatever is bounded shows
-//! next to its limit.
+//! all it holds, and costs as much: it is for tools that ask every few seconds, not for a program
+//! that asks about one member. Whatever is bounded shows next to its limit.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,7 +11,7 @@ use crate::config::{Labels, Limits};
 use crate::name::{EndpointName, FabricName, NodeName, Session};
 use crate::node::counters::Counters;
 use crate::node::dial::DialStage;
-use crate::node::endpoint::Standing;
+use crate::node::endpoint::{Hold, Standing};
 use crate::node::event::{Member, MemberState};
 use crate::node::leaving::Phase;
 use crate::node::peer::{Peer, Target};
@@ -224,14 +223,14 @@ pub struct EndpointSnapshot {
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum EndpointStanding {
-    /// The claim of its name is not decided.
+    /// Its claim of the name is not decided, or not yet confirmed.
     Claiming,
-    /// It takes flows.
-    Open,
-    /// Another node owns its name.
-    Lost {
+    /// It owns the name and takes flows.
+    Owner,
+    /// Another node owns the name; it takes over when that is gone.
+    Standby {
         /// Which.
-        winner: NodeName,
+        owner: NodeName,
     },
 }
 
@@ -452,13 +451,13 @@ impl From<Phase> for Presence {
     }
 }
 
-impl From<&Standing> for EndpointStanding {
-    fn from(standing: &Standing) -> Self {
-        match standing {
-            Standing::Claiming => Self::Claiming,
-            Standing::Open => Self::Open,
-            Standing::Lost { winner } => Self::Lost {
-                winner: winner.clone(),
+impl From<&Hold> for EndpointStanding {
+    fn from(hold: &Hold) -> Self {
+        match hold {
+            Hold::Unclaimed | Hold::Confirming => Self::Claiming,
+            Hold::Claimed(Standing::Owner) => Self::Owner,
+            Hold::Claimed(Standing::Standby { owner }) => Self::Standby {
+                owner: owner.clone(),
             },
         }
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::codec::Codec;
 use crate::name::EndpointName;
 use crate::node::{DialCause, DialError, DialId, DialRequest, DialStage, Dialled, UnknownName};
+use crate::shell::call::{Ask, Caller, Enveloping, Reply};
 use crate::shell::ends::{Codecs, Ends, MessageLimits};
 use crate::shell::flow::{Flow, Path, Receiver, Sender};
 use crate::shell::shared::{DialSlot, Shared, State};
@@ -41,6 +42,12 @@ pub struct ReceiveOnly<T>(Arc<dyn Codec<T>>);
 pub struct BothWays<S, R> {
     sends: Arc<dyn Codec<S>>,
     receives: Arc<dyn Codec<R>>,
+}
+
+/// A dial of a flow of calls.
+pub struct Asking<Q, A> {
+    requests: Arc<dyn Codec<Q>>,
+    answers: Arc<dyn Codec<A>>,
 }
 
 impl Dial {
@@ -85,6 +92,20 @@ impl Dial {
         self.with_kind(BothWays {
             sends,
             receives: Arc::new(codec),
+        })
+    }
+
+    /// A flow of calls: this side sends requests of type `Q`, each of which is answered with an `A`.
+    pub fn caller<Q, A, C>(self, codec: C) -> Dial<Asking<Q, A>>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        C: Codec<Q> + Codec<A> + Clone,
+    {
+        let requests = Arc::new(codec.clone());
+        self.with_kind(Asking {
+            requests,
+            answers: Arc::new(codec),
         })
     }
 
@@ -236,12 +257,21 @@ impl<S: Send + 'static, R: Send + 'static> IntoFuture for Dial<BothWays<S, R>> {
             sends: Some(Arc::clone(&self.kind.sends)),
             receives: Some(Arc::clone(&self.kind.receives)),
         };
-        Box::pin(async move {
-            let ends = self.open(codecs).await?;
-            let ends = ends.sender.zip(ends.receiver);
-            let (sender, receiver) = ends.expect("a side that does both has both ends");
-            Ok(Flow { sender, receiver })
-        })
+        Box::pin(async move { Ok(self.open(codecs).await?.into_flow()) })
+    }
+}
+
+impl<Q: Send + 'static, A: Send + 'static> IntoFuture for Dial<Asking<Q, A>> {
+    type Output = Result<Caller<Q, A>, DialError>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let shared = Arc::clone(&self.shared);
+        let codecs: Codecs<Ask<Q>, Reply<A>> = Codecs {
+            sends: Some(Arc::new(Enveloping::new(Arc::clone(&self.kind.requests)))),
+            receives: Some(Arc::new(Enveloping::new(Arc::clone(&self.kind.answers)))),
+        };
+        Box::pin(async move { Ok(Caller::new(shared, self.open(codecs).await?.into_flow())) })
     }
 }
 
@@ -346,6 +376,12 @@ impl<T> fmt::Debug for SendOnly<T> {
 impl<T> fmt::Debug for ReceiveOnly<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("ReceiveOnly")
+    }
+}
+
+impl<Q, A> fmt::Debug for Asking<Q, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Asking")
     }
 }
 

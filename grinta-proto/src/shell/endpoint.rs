@@ -5,10 +5,17 @@ use std::future::{IntoFuture, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use crate::codec::Codec;
+use crate::config::Labels;
 use crate::name::{EndpointName, InvalidName, NodeName};
-use crate::node::{self as core, EndpointId, EndpointRefusal, IncomingId, Origin};
+use crate::node::control::Confirmation;
+use crate::node::{
+    self as core, Claiming, EndpointId, EndpointRefusal, IncomingId, Origin, Standing,
+};
+use crate::share::{InvalidShare, Share};
+use crate::shell::call::{Ask, Calls, Enveloping, Reply};
 use crate::shell::ends::{Codecs, Encodings, Ends, MessageLimits};
 use crate::shell::flow::{Flow, Path, Receiver, Sender};
 use crate::shell::shared::{EndpointSlot, Shared, State};
@@ -21,6 +28,7 @@ pub struct Endpoint {
     shared: Arc<Shared>,
     id: EndpointId,
     name: EndpointName,
+    admission: Option<Admission>,
 }
 
 /// Opens an endpoint: made by [`Fabric::endpoint`](crate::Fabric::endpoint), awaited for the
@@ -30,7 +38,17 @@ pub struct OpenEndpoint {
     shared: Arc<Shared>,
     name: Result<EndpointName, InvalidName>,
     accept_queue_max: Option<usize>,
+    admission: Option<Admission>,
+    claiming: Result<Claiming, InvalidShare>,
+    confirm_timeout: Duration,
 }
+
+/// Says of a flow whether it may come in, or why not.
+#[expect(
+    clippy::type_complexity,
+    reason = "it is written out once, and this is its name"
+)]
+struct Admission(Box<dyn Fn(&Incoming) -> Result<(), String> + Send + Sync>);
 
 /// A flow that was dialled and waits to be accepted or refused. Dropping it refuses it.
 pub struct Incoming {
@@ -46,6 +64,9 @@ pub enum EndpointError {
     /// The name is no name.
     #[error(transparent)]
     InvalidName(#[from] InvalidName),
+    /// The share of members that are to confirm the claim is none.
+    #[error(transparent)]
+    InvalidShare(#[from] InvalidShare),
     /// The node refused it.
     #[error("cannot open {name}: {refusal}")]
     Refused {
@@ -100,7 +121,38 @@ impl OpenEndpoint {
             shared,
             name: EndpointName::new(name),
             accept_queue_max: None,
+            admission: None,
+            claiming: Ok(Claiming::Exclusive),
+            confirm_timeout: CONFIRM_TIMEOUT,
         }
+    }
+
+    /// Stands by while another node serves the name: the endpoint opens at once, takes no flows, and
+    /// takes over by itself when that node gives the name up or is down. Takes the place of
+    /// [`confirmed`](Self::confirmed), as that does of this.
+    pub fn standby(mut self) -> Self {
+        self.claiming = Ok(Claiming::Standby);
+        self
+    }
+
+    /// Opens once a share, from 0 to 1, of the other members that are alive or suspect has said that
+    /// it sees this node as the owner of the name; flows wait until then. A member that knows an
+    /// older claim refuses ours. If time runs out the name is given up again.
+    pub fn confirmed(mut self, share: f64) -> Self {
+        self.claiming = Share::new(share).map(|share| {
+            let timeout = self.confirm_timeout;
+            Claiming::Confirmed(Confirmation { share, timeout })
+        });
+        self
+    }
+
+    /// How long members have to confirm the claim. Default 5 s.
+    pub fn confirm_timeout(mut self, timeout: Duration) -> Self {
+        self.confirm_timeout = timeout;
+        if let Ok(Claiming::Confirmed(confirmation)) = &mut self.claiming {
+            confirmation.timeout = timeout;
+        }
+        self
     }
 
     /// How many flows may wait to be accepted; further ones are refused as busy. At least 1; the
@@ -110,8 +162,22 @@ impl OpenEndpoint {
         self
     }
 
+    /// Asks `admit` about each flow before [`Endpoint::accept`] returns it. An error is a word to
+    /// the dialler, of at most 512 bytes: the flow is refused as not allowed, which no dial tries
+    /// again by itself, and the accepting task does not see it.
+    ///
+    /// It runs in the task that accepts, and should not take long.
+    pub fn admit<F>(mut self, admit: F) -> Self
+    where
+        F: Fn(&Incoming) -> Result<(), String> + Send + Sync + 'static,
+    {
+        self.admission = Some(Admission(Box::new(admit)));
+        self
+    }
+
     async fn open(self) -> Result<Endpoint, EndpointError> {
         let name = self.name?;
+        let claiming = self.claiming?;
         let refused = |refusal| EndpointError::Refused {
             name: name.clone(),
             refusal,
@@ -124,7 +190,7 @@ impl OpenEndpoint {
             let queue_max = self.accept_queue_max.unwrap_or(limit);
             let id = state
                 .node
-                .open_endpoint(&name, queue_max)
+                .open_endpoint(&name, queue_max, claiming)
                 .map_err(refused)?;
             state.endpoints.insert(id, EndpointSlot::default());
             Ok(id)
@@ -134,6 +200,7 @@ impl OpenEndpoint {
             shared: self.shared,
             id,
             name: name.clone(),
+            admission: self.admission,
         };
         let opened = poll_fn(|cx| endpoint.shared.with(|state| poll_opened(state, id, cx))).await?;
         opened.map_err(refused)?;
@@ -157,7 +224,42 @@ impl Endpoint {
         &self.name
     }
 
-    /// Takes the flow that has waited longest.
+    /// Whether the endpoint owns its name or stands by for another node's.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        self.shared.with(|state| self.standing_in(state))
+    }
+
+    /// Waits until the standing is another than `known`, and tells which; `None` if the fabric is
+    /// closed.
+    ///
+    /// # Cancel safety
+    /// Safe: ask again with the standing that is known.
+    pub async fn standing_changed(&self, known: &Standing) -> Option<Standing> {
+        poll_fn(|cx| {
+            self.shared.with(|state| {
+                let standing = self.standing_in(state);
+                if standing != *known {
+                    return Poll::Ready(Some(standing));
+                }
+                match state.endpoints.get_mut(&self.id) {
+                    Some(slot) if !state.is_closed => {
+                        slot.waiters.register(cx);
+                        Poll::Pending
+                    }
+                    Some(_) | None => Poll::Ready(None),
+                }
+            })
+        })
+        .await
+    }
+
+    fn standing_in(&self, state: &State) -> Standing {
+        let standing = state.node.standing(self.id);
+        standing.expect("an endpoint is open").clone()
+    }
+
+    /// Takes the flow that has waited longest. At an endpoint that stands by it waits.
     ///
     /// # Errors
     /// [`AcceptError::NameLost`] once when another node has come to own the name,
@@ -166,12 +268,26 @@ impl Endpoint {
     /// # Cancel safety
     /// When the future is dropped before it is ready, no flow is lost.
     pub async fn accept(&self) -> Result<Incoming, AcceptError> {
-        let incoming = poll_fn(|cx| self.shared.with(|state| self.poll_accept(state, cx))).await?;
-        Ok(Incoming {
-            shared: Arc::clone(&self.shared),
-            incoming,
-            is_answered: false,
-        })
+        loop {
+            let incoming =
+                poll_fn(|cx| self.shared.with(|state| self.poll_accept(state, cx))).await?;
+            let incoming = Incoming {
+                shared: Arc::clone(&self.shared),
+                incoming,
+                is_answered: false,
+            };
+            match self.admit(&incoming) {
+                Ok(()) => return Ok(incoming),
+                Err(word) => incoming.refuse(RefusalReason::NotAllowed, &word),
+            }
+        }
+    }
+
+    fn admit(&self, incoming: &Incoming) -> Result<(), String> {
+        match &self.admission {
+            Some(Admission(admit)) => admit(incoming),
+            None => Ok(()),
+        }
     }
 
     fn poll_accept(
@@ -219,6 +335,29 @@ impl Incoming {
     #[must_use]
     pub const fn direction(&self) -> Direction {
         self.incoming.open.direction
+    }
+
+    /// The node that dials: this one, or as the other's certificate names it.
+    #[must_use]
+    pub fn node(&self) -> NodeName {
+        match &self.incoming.origin {
+            Origin::Local { .. } => self.shared.with(|state| state.node.name().clone()),
+            Origin::Remote { node, .. } => node.clone(),
+        }
+    }
+
+    /// The labels of the node that dials, as far as they are known by now: it says them of itself.
+    #[must_use]
+    pub fn labels(&self) -> Arc<Labels> {
+        self.shared.with(|state| match &self.incoming.origin {
+            Origin::Local { .. } => state.node.own_member().labels,
+            Origin::Remote { node, .. } => state
+                .node
+                .members()
+                .find(|member| member.name == *node)
+                .map(|member| member.labels)
+                .unwrap_or_default(),
+        })
     }
 
     /// Where the dialler is.
@@ -276,9 +415,28 @@ impl Incoming {
             sends: Some(Arc::new(codec.clone())),
             receives: Some(Arc::new(codec)),
         };
-        let Ends { sender, receiver } = self.accept(codecs)?;
-        let (sender, receiver) = sender.zip(receiver).ok_or(AcceptError::Withdrawn)?;
-        Ok(Flow { sender, receiver })
+        Ok(self.accept(codecs)?.into_flow())
+    }
+
+    /// Accepts a flow of calls: the dialler sends requests of type `Q`, each of which is answered
+    /// with an `A`.
+    ///
+    /// # Errors
+    /// [`AcceptError`] if the dialler asks for something else, which refuses it, or has given up.
+    pub fn calls<Q, A, C>(self, codec: C) -> Result<Calls<Q, A>, AcceptError>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        C: Codec<Q> + Codec<A> + Clone,
+    {
+        let shared = Arc::clone(&self.shared);
+        let answers: Arc<dyn Codec<A>> = Arc::new(codec.clone());
+        let requests: Arc<dyn Codec<Q>> = Arc::new(codec);
+        let codecs: Codecs<Reply<A>, Ask<Q>> = Codecs {
+            sends: Some(Arc::new(Enveloping::new(answers))),
+            receives: Some(Arc::new(Enveloping::new(requests))),
+        };
+        Ok(Calls::new(shared, self.accept(codecs)?.into_flow()))
     }
 
     /// Refuses the flow. `detail` tells the dialler more, in at most 512 bytes.
@@ -404,3 +562,6 @@ fn poll_opened(
     slot.waiters.register(cx);
     Poll::Pending
 }
+
+/// Members confirm within a round trip; one that is down is found out within this time.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);

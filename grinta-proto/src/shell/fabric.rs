@@ -14,7 +14,7 @@ use crate::config::{Config, Labels, Neighbour};
 use crate::name::{EndpointName, FabricName, InvalidName, NodeName};
 use crate::node::control::Resolution;
 use crate::node::{
-    Counters, IdentityConflict, JoinError, JoinReport, Member, Node, NodeError, SleepId, Snapshot,
+    Counters, IdentityConflict, JoinError, JoinReport, Member, Node, NodeError, Snapshot,
     SocketInfo, list,
 };
 use crate::shell::dial::Dial;
@@ -22,8 +22,10 @@ use crate::shell::driver::Driver;
 use crate::shell::endpoint::OpenEndpoint;
 use crate::shell::io::Io;
 use crate::shell::members::MemberWatch;
+use crate::shell::names::{NameScan, NameWatch};
 use crate::shell::query::Query;
-use crate::shell::shared::{Shared, SleepSlot, State};
+use crate::shell::shared::{Shared, State};
+use crate::shell::sleep::Sleep;
 use crate::tls::{Credentials, CredentialsError};
 use crate::wire::control::LabelsError;
 
@@ -183,9 +185,10 @@ impl Fabric {
     /// said that they know, or two probe intervals have passed. They list this node as left, not
     /// as down, and its names are not served meanwhile.
     ///
-    /// Flows that are open live on until they end. Other nodes are refused new ones, dials to them
-    /// fail with [`DialCause::Left`](crate::DialCause::Left); endpoints stay open, and can be dialled within this process. A
-    /// [`join`](Self::join) brings the node back, with its endpoints.
+    /// Flows that are open live on until they end. Other nodes are refused new ones, and dials to
+    /// them fail with [`DialCause::Left`](crate::DialCause::Left); endpoints stay open, and can be
+    /// dialled within this process. A [`join`](Self::join) brings the node back, with its
+    /// endpoints.
     ///
     /// # Cancel safety
     /// When the future is dropped the leave goes on.
@@ -276,6 +279,17 @@ impl Fabric {
         Ok(self.shared().with(|state| state.node.resolve(&name)))
     }
 
+    /// The names that begin with `prefix`, in pages, as far as this node knows them.
+    pub fn names(&self, prefix: impl AsRef<str>) -> NameScan {
+        NameScan::new(Arc::clone(self.shared()), prefix.as_ref())
+    }
+
+    /// Watches the names that begin with `prefix`: first those that are there, then every change.
+    #[must_use]
+    pub fn watch_names(&self, prefix: impl AsRef<str>) -> NameWatch {
+        NameWatch::new(Arc::clone(self.shared()), prefix.as_ref())
+    }
+
     /// What the node has counted since its start.
     #[must_use]
     pub fn counters(&self) -> Counters {
@@ -296,16 +310,8 @@ impl Fabric {
     /// # Cancel safety
     /// Dropping the future ends the sleep.
     pub async fn sleep(&self, duration: Duration) {
-        let id = self.shared().with(|state| {
-            let id = state.node.sleep(duration);
-            state.sleeps.insert(id, SleepSlot::default());
-            id
-        });
-        let sleep = Sleep {
-            shared: Arc::clone(self.shared()),
-            id,
-        };
-        poll_fn(|cx| sleep.shared.with(|state| poll_slept(state, id, cx))).await;
+        let sleep = Sleep::new(self.shared(), duration);
+        poll_fn(|cx| sleep.poll(cx)).await;
     }
 
     /// Waits for `future`, for `limit` at the most, on the fabric's own clock.
@@ -568,21 +574,6 @@ impl Drop for Handle {
     }
 }
 
-/// A sleep under way; dropping it ends it.
-struct Sleep {
-    shared: Arc<Shared>,
-    id: SleepId,
-}
-
-impl Drop for Sleep {
-    fn drop(&mut self) {
-        self.shared.with(|state| {
-            state.sleeps.remove(&self.id);
-            state.node.cancel_sleep(self.id);
-        });
-    }
-}
-
 impl fmt::Debug for Fabric {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Fabric")
@@ -601,17 +592,6 @@ fn poll_joined(state: &mut State, cx: &Context<'_>) -> Poll<Result<JoinReport, J
     }
     state.join.waker.register(cx);
     Poll::Pending
-}
-
-fn poll_slept(state: &mut State, id: SleepId, cx: &Context<'_>) -> Poll<()> {
-    let is_closed = state.is_closed;
-    match state.sleeps.get_mut(&id) {
-        Some(slot) if !slot.is_over && !is_closed => {
-            slot.waker.register(cx);
-            Poll::Pending
-        }
-        Some(_) | None => Poll::Ready(()),
-    }
 }
 
 /// A connection, a certificate check and an answer take milliseconds; a lost first packet costs a

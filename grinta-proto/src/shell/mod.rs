@@ -3,6 +3,7 @@
 //! Nothing here depends on a runtime: there are wakers and one mutex per fabric, but no socket,
 //! clock, timer or spawn. Those come through [`Io`](io::Io).
 
+pub(crate) mod call;
 pub(crate) mod dial;
 pub(crate) mod driver;
 pub(crate) mod endpoint;
@@ -12,6 +13,8 @@ pub(crate) mod flow;
 pub(crate) mod io;
 mod local;
 pub(crate) mod members;
+pub(crate) mod names;
 pub(crate) mod query;
 mod shared;
+mod sleep;
 mod waiters;

@@ -18,6 +18,7 @@ use crate::node::{
 };
 use crate::shell::ends::MessageTypes;
 use crate::shell::local::{Breakable, LocalQueues, Room};
+use crate::shell::names::NameWatches;
 use crate::shell::waiters::{WakerList, WakerSlot, Wakes};
 
 /// What the handles and the driver of one fabric share.
@@ -45,6 +46,7 @@ pub(crate) struct State {
     pub(crate) conflict: WakerList,
     pub(crate) watches: BTreeMap<u64, WatchSlot>,
     pub(crate) watches_issued: u64,
+    pub(crate) name_watches: NameWatches,
     local_flows: Vec<Weak<dyn Breakable>>,
 }
 
@@ -124,6 +126,7 @@ impl Shared {
             conflict: WakerList::default(),
             watches: BTreeMap::new(),
             watches_issued: 0,
+            name_watches: NameWatches::default(),
             local_flows: Vec::new(),
         };
         Arc::new(Self {
@@ -180,6 +183,7 @@ impl State {
         for slot in self.watches.values_mut() {
             slot.waker.wake_into(wakes);
         }
+        self.name_watches.wake_all(wakes);
         for flow in self.local_flows.drain(..).filter_map(|flow| flow.upgrade()) {
             flow.break_off(FlowLoss::ShuttingDown, wakes);
             wakes.drop_later(flow);
@@ -346,7 +350,17 @@ impl State {
             Event::NameRegained { endpoint } => {
                 if let Some(slot) = self.endpoints.get_mut(&endpoint) {
                     slot.lost_to = None;
+                    slot.waiters.wake_into(wakes);
                 }
+            }
+            Event::OwnerChanged { endpoint } => {
+                if let Some(slot) = self.endpoints.get_mut(&endpoint) {
+                    slot.waiters.wake_into(wakes);
+                }
+            }
+            Event::Name(event) => {
+                let queue_max = self.node.limits().watch_queue_max;
+                self.name_watches.publish(&event, queue_max, wakes);
             }
             Event::Dialled { dial, result } => {
                 if let Some(slot) = self.dials.get_mut(&dial) {

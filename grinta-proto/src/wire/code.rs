@@ -87,6 +87,8 @@ codes! {
     Duplicate = 0x02, "another connection to this peer is kept";
     /// A connection: the closing node holds the other for failed.
     Down = 0x03, "the node that closed it holds the other for down";
+    /// A connection: nothing used it, and the node has many.
+    Unused = 0x04, "nothing used the connection";
 
     /// A connection: the certificate does not carry the name that the node goes by.
     NameNotCertified = 0x10, "the node's certificate does not carry its name";
@@ -164,6 +166,7 @@ mod tests {
                 "01 Left",
                 "02 Duplicate",
                 "03 Down",
+                "04 Unused",
                 "10 NameNotCertified",
                 "11 NameMismatch",
                 "12 IdentityConflict",

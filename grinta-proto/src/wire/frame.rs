@@ -156,7 +156,7 @@ impl FrameDecoder {
     /// Reads the length of the next frame, if all of it has arrived.
     fn begin(&mut self) -> Result<Option<Partial>, FrameError> {
         let arrived = self.chunks.iter().flat_map(|chunk| chunk.iter().copied());
-        let Some((length, length_len)) = decode_length(arrived)? else {
+        let Some((length, length_len)) = decode_varint(arrived)? else {
             return Ok(None);
         };
         match usize::try_from(length) {
@@ -259,7 +259,12 @@ impl Partial {
 /// # Panics
 /// If `buffer` is full; a `BytesMut` or a `Vec` grows.
 pub fn encode_length(len: usize, buffer: &mut impl BufMut) {
-    let mut rest = len as u64;
+    encode_varint(len as u64, buffer);
+}
+
+/// Appends a varint in its shortest form.
+pub(crate) fn encode_varint(value: u64, buffer: &mut impl BufMut) {
+    let mut rest = value;
     while rest >= CONTINUES as u64 {
         buffer.put_u8(rest as u8 | CONTINUES);
         rest >>= VARINT_BITS;
@@ -275,7 +280,9 @@ pub const fn length_len(len: usize) -> usize {
 }
 
 /// Reads a varint and how many bytes it has; `None` if it is not complete.
-fn decode_length(bytes: impl Iterator<Item = u8>) -> Result<Option<(u64, usize)>, FrameError> {
+pub(crate) fn decode_varint(
+    bytes: impl Iterator<Item = u8>,
+) -> Result<Option<(u64, usize)>, FrameError> {
     let mut value = 0;
     for (index, byte) in bytes.enumerate() {
         let bits = u64::from(byte & !CONTINUES);
@@ -525,7 +532,7 @@ mod tests {
             let mut buffer = BytesMut::new();
             encode_length(len, &mut buffer);
             prop_assert_eq!(buffer.len(), length_len(len));
-            let decoded = decode_length(buffer.iter().copied());
+            let decoded = decode_varint(buffer.iter().copied());
             prop_assert_eq!(decoded, Ok(Some((len as u64, buffer.len()))));
             prop_assert_eq!(prost::decode_length_delimiter(&buffer[..]), Ok(len));
         }

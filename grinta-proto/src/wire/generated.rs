@@ -91,7 +91,8 @@ pub struct FlowAccepted {
 pub struct FlowRefused {
     #[prost(enumeration = "RefusalReason", tag = "1")]
     pub reason: i32,
-    /// For people: what the accepting side expected, or who holds the name now.
+    /// With MOVED the name of the node that holds the name now. Else for people, as what the accepting
+    /// side expected.
     #[prost(string, tag = "2")]
     pub detail: ::prost::alloc::string::String,
 }

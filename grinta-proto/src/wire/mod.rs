@@ -2,6 +2,7 @@
 //!
 //! Frames are cut from streams, messages are validated once, here, and trusted inside.
 
+pub(crate) mod call;
 pub mod claims;
 pub mod code;
 pub mod control;

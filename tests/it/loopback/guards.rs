@@ -2,8 +2,8 @@
 //! waiting on them can be, too.
 
 use grinta_proto::{
-    Credentials, Dial, Driver, Endpoint, Fabric, Flow, Incoming, Io, Json, MemberWatch,
-    OpenEndpoint, Raw, Receiver, SendError, Sender,
+    ByteStream, Caller, Calls, Credentials, Dial, Driver, Endpoint, Fabric, Flow, Incoming, Io,
+    Json, MemberWatch, OpenEndpoint, Raw, Receiver, Responder, SendError, Sender,
 };
 use grinta_smol::SmolIo;
 use grinta_tokio::TokioIo;
@@ -21,12 +21,18 @@ fn handles_are_sent_and_shared_between_tasks() {
     are_sent_and_shared::<Receiver<Vec<u8>>>();
     are_sent_and_shared::<Flow<Vec<u8>, String>>();
     are_sent_and_shared::<SendError<Vec<u8>>>();
+    are_sent_and_shared::<ByteStream>();
+    are_sent_and_shared::<Caller<Vec<u8>, String>>();
+    are_sent_and_shared::<Calls<Vec<u8>, String>>();
 }
 
 #[test]
 fn ends_of_flows_are_sent_and_shared_even_if_their_messages_are_only_sent() {
     are_sent_and_shared::<Sender<std::cell::Cell<u8>>>();
     are_sent_and_shared::<Receiver<std::cell::Cell<u8>>>();
+    are_sent_and_shared::<Caller<std::cell::Cell<u8>, std::cell::Cell<u8>>>();
+    are_sent_and_shared::<Calls<std::cell::Cell<u8>, std::cell::Cell<u8>>>();
+    are_sent_and_shared::<Responder<std::cell::Cell<u8>>>();
 }
 
 #[test]
@@ -47,6 +53,8 @@ fn futures_are_sent_between_threads(
     incoming: Incoming,
     flow: Flow<String, String>,
     mut watch: MemberWatch,
+    caller: Caller<String, String>,
+    mut calls: Calls<String, String>,
 ) {
     sent(fabric.join());
     sent(fabric.sleep(std::time::Duration::ZERO));
@@ -73,7 +81,25 @@ fn futures_are_sent_between_threads(
     let (mut sender, mut receiver) = flow.split();
     sent(sender.send(String::new()));
     sent(receiver.recv());
+    sent(receiver.recv_many(&mut Vec::new(), 1));
+    sent(sender.send_many(&mut [String::new()].into()));
+    sent(async {
+        sender
+            .reserve()
+            .await?
+            .send(String::new())
+            .map_err(|error| error.cause)
+    });
+    sent(sender.closed());
     sent(sender.finish());
+    sent(
+        fabric
+            .dial("name")
+            .caller::<String, String, _>(Raw)
+            .into_future(),
+    );
+    sent(caller.call(String::new()).into_future());
+    sent(calls.next());
     sent(grinta_tokio::Start::start(Fabric::builder("node")));
     sent(grinta_smol::Start::start(Fabric::builder("node")));
     sent(grinta_tokio::Start::start_with_driver(Fabric::builder(

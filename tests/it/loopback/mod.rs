@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use futures_lite::future::{or, zip};
 use grinta_proto::{
-    Builder, Codec, Credentials, DevelopmentCa, Dial, Endpoint, Fabric, Flow, Path, Raw, Receiver,
-    Sender, StartError,
+    Builder, Caller, Calls, Codec, Credentials, DevelopmentCa, Dial, Endpoint, Fabric, Flow, Path,
+    Raw, Receiver, Sender, StartError,
 };
 use grinta_tests::{Options, Simulation, System};
 use smol::LocalExecutor;
@@ -99,16 +99,25 @@ macro_rules! in_the_simulator {
     };
 }
 
+mod byte_streams;
+mod calls;
 mod cancellation;
 mod credentials;
+mod differential;
 mod ending;
 mod faults;
 mod flows;
 mod guards;
+mod handles;
 mod joining;
 mod lifecycle;
+mod listing;
+mod membership;
 mod messages;
 mod names;
+mod restarts;
+mod scale;
+mod standing;
 mod test_io;
 
 /// What a story runs on.
@@ -186,18 +195,22 @@ type Story = for<'a> fn(&'a World) -> Pin<Box<dyn Future<Output = ()> + 'a>>;
 impl Runtime {
     /// Tells a story to its end, or fails when it got stuck.
     fn run(self, place: Place, story: Story) {
+        self.run_within(WATCHDOG, place, story);
+    }
+
+    fn run_within(self, limit: Duration, place: Place, story: Story) {
         let (done, told) = channel();
         let teller = thread::spawn(move || {
             self.tell(place, story);
             // The watchdog is gone if it has bitten.
             let _ = done.send(());
         });
-        match told.recv_timeout(WATCHDOG) {
+        match told.recv_timeout(limit) {
             Ok(()) => {}
             Err(RecvTimeoutError::Disconnected) => {
                 resume_unwind(teller.join().expect_err("it ended without a word"));
             }
-            Err(RecvTimeoutError::Timeout) => panic!("stuck: not told within {WATCHDOG:?}"),
+            Err(RecvTimeoutError::Timeout) => panic!("stuck: not told within {limit:?}"),
         }
     }
 
@@ -450,6 +463,21 @@ impl Sides {
         let accept = async {
             let incoming = self.endpoint.accept().await.unwrap();
             incoming.bidi::<R, S, C>(codec.clone()).unwrap()
+        };
+        zip(dial, accept).await
+    }
+
+    /// A flow of calls from the client to the server.
+    async fn calls<Q, A, C>(&self, codec: C) -> (Caller<Q, A>, Calls<Q, A>)
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        C: Codec<Q> + Codec<A> + Clone,
+    {
+        let dial = async { self.dial().caller::<Q, A, C>(codec.clone()).await.unwrap() };
+        let accept = async {
+            let incoming = self.endpoint.accept().await.unwrap();
+            incoming.calls::<Q, A, C>(codec.clone()).unwrap()
         };
         zip(dial, accept).await
     }

@@ -1,12 +1,13 @@
 //! Names and endpoints: found, waited for, taken, refused, given back.
 
 use std::future::IntoFuture;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_lite::future::{poll_once, zip};
 use grinta_proto::{
     AcceptError, ClaimError, DialCause, DialError, DialStage, EndpointError, EndpointRefusal,
-    InvalidName, Raw, RefusalReason, Resolution,
+    InvalidName, Member, Raw, RefusalReason, Resolution,
 };
 
 use super::{Place, World};
@@ -19,6 +20,7 @@ flow_stories! {
     a_deadline_while_the_name_is_awaited,
     a_full_accept_queue_refuses_as_busy,
     a_refusal_tells_its_reason,
+    an_endpoint_admits_whom_it_wants,
     a_dropped_incoming_flow_is_declined,
     an_incoming_flow_whose_dialler_has_gone,
     a_taken_name_tells_its_owner,
@@ -142,6 +144,52 @@ async fn a_refusal_tells_its_reason(world: &World) {
     assert_eq!(refusal(&error), (RefusalReason::NotAllowed, "members only"));
     assert!(!error.is_retryable());
     assert!(error.to_string().contains("members only"), "{error}");
+}
+
+async fn an_endpoint_admits_whom_it_wants(world: &World) {
+    let sides = world
+        .sides_with(|builder| builder.label("team", "red"))
+        .await;
+    let client = sides.client.node().clone();
+    let mut watch = sides.server.watch_members();
+    loop {
+        let members = sides.server.members();
+        let labels = |member: &Member| member.labels.contains_key("team");
+        if members.iter().all(labels) {
+            break;
+        }
+        watch.next().await.unwrap();
+    }
+    let open = AtomicBool::new(false);
+    let opening = sides.server.endpoint("club").admit(move |incoming| {
+        assert_eq!(incoming.node(), client);
+        assert_eq!(incoming.labels().get("team").unwrap(), "red");
+        assert_eq!(incoming.endpoint().as_str(), "club");
+        if open.swap(true, Ordering::Relaxed) {
+            Ok(())
+        } else {
+            Err("it opens at nine".to_owned())
+        }
+    });
+    let endpoint = opening.await.unwrap();
+    let dial = || sides.client.dial("club").wait_for_name();
+    let come = async {
+        let error = dial().sender::<String, _>(Raw).await.unwrap_err();
+        assert_eq!(
+            refusal(&error),
+            (RefusalReason::NotAllowed, "it opens at nine")
+        );
+        assert!(!error.is_retryable());
+        dial().sender::<String, _>(Raw).await.unwrap()
+    };
+    // The one that is refused is not seen here.
+    let accept = async {
+        let incoming = endpoint.accept().await.unwrap();
+        incoming.receiver::<String, _>(Raw).unwrap()
+    };
+    let (mut sender, mut receiver) = zip(come, accept).await;
+    sender.send("evening".to_owned()).await.unwrap();
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), "evening");
 }
 
 async fn a_dropped_incoming_flow_is_declined(world: &World) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use grinta_proto::node::control::{Control, ControlEvent, Resolution};
 use grinta_proto::wire::claims::OwnerHead;
 use grinta_proto::wire::control::{ControlMessage, SwimKind};
-use grinta_proto::{EndpointName, Member, MemberEvent, MemberState, NodeName, Session};
+use grinta_proto::{EndpointName, Member, MemberEvent, MemberState, NameEvent, NodeName, Session};
 
 use super::{World, index};
 use crate::plan::{Fault, NodeId, Plan};
@@ -144,8 +144,9 @@ impl Oracle {
                 self.views[index(id)].lost.remove(name);
                 self.check_claimant(name, &name_of(id))
             }
-            ControlEvent::NameAppeared { name, owner }
-            | ControlEvent::NameMoved { name, owner, .. } => self.check_claimant(name, owner),
+            ControlEvent::Name(
+                NameEvent::Appeared { name, owner } | NameEvent::Moved { name, owner, .. },
+            ) => self.check_claimant(name, owner),
             ControlEvent::IdentityConflict { .. } => {
                 // A node that is held down again and again takes it for another with its name.
                 if !self.is_calm_since(now.checked_sub(RENEWAL_WINDOW)) {
@@ -157,7 +158,7 @@ impl Oracle {
             ControlEvent::Synced
             | ControlEvent::Left
             | ControlEvent::NameRenewed { .. }
-            | ControlEvent::NameGone { .. }
+            | ControlEvent::Name(_)
             | ControlEvent::Queried { .. }
             | ControlEvent::Confirmed { .. } => Ok(()),
             _ => Ok(()),

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::confirm::ConfirmError;
+use super::directory::Standing;
 use super::resolve::{QueryError, QueryId, QueryReport};
 use crate::name::{EndpointName, NodeName, Session};
-use crate::node::event::MemberEvent;
+use crate::node::event::{MemberEvent, NameEvent};
 use crate::wire::control::{ControlMessage, DATAGRAM_LEN_MAX};
 
 /// Who a node is: its name, where to dial it, and which run of its process it is.
@@ -75,34 +76,13 @@ pub enum ControlEvent {
         /// The name.
         name: EndpointName,
     },
-    /// A name that nobody reachable owned has an owner.
-    NameAppeared {
-        /// The name.
-        name: EndpointName,
-        /// Who owns it.
-        owner: NodeName,
-    },
-    /// A name went to another owner.
-    NameMoved {
-        /// The name.
-        name: EndpointName,
-        /// Who owned it.
-        previous: NodeName,
-        /// Who owns it.
-        owner: NodeName,
-    },
+    /// A name changed hands.
+    Name(NameEvent),
     /// A name whose owner denied it when it was dialled may be dialled again: the owner's claims
     /// have changed since.
     NameRenewed {
         /// The name.
         name: EndpointName,
-    },
-    /// Nobody reachable owns a name any more.
-    NameGone {
-        /// The name.
-        name: EndpointName,
-        /// Who owned it.
-        previous: NodeName,
     },
     /// A query has come to its end.
     Queried {
@@ -151,6 +131,30 @@ pub enum Resolution {
     NotFound,
     /// Unknown: this node has not heard all names yet.
     NotSynced,
+}
+
+/// A part of a scan of the names: one moment of what this node knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NamePage {
+    /// The names, in order.
+    pub names: Vec<ListedName>,
+    /// The next page begins behind this name; `None` if there is none.
+    pub next: Option<EndpointName>,
+}
+
+/// A name that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ListedName {
+    /// The name.
+    pub name: EndpointName,
+    /// Who owns it.
+    pub owner: NodeName,
+    /// Whether the owner does not answer at present, and may still.
+    pub is_suspect: bool,
+    /// What this node's own claim of the name has come to, if it has one.
+    pub standing: Option<Standing>,
 }
 
 /// What a peer may not say. Nothing of it was used; close the connection.

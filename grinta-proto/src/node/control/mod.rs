@@ -44,7 +44,9 @@ use rand::{RngExt, SeedableRng};
 pub use self::confirm::{ConfirmError, Confirmation};
 use self::directory::{Change, Directory, DirectoryLimits};
 pub use self::directory::{ClaimError, ClaimMode};
-pub use self::event::{Channel, ControlEvent, ControlOutput, Identity, Resolution, Violation};
+pub use self::event::{
+    Channel, ControlEvent, ControlOutput, Identity, ListedName, NamePage, Resolution, Violation,
+};
 use self::gossip::Rumours;
 use self::identity::Guard;
 use self::leave::Life;
@@ -56,7 +58,7 @@ use self::swim::{Swim, SwimTimer};
 use self::sync::Exchange;
 use crate::config::{Config, Labels, MembershipConfig};
 use crate::name::{EndpointName, NodeName, Session};
-use crate::node::event::Member;
+use crate::node::event::{Member, NameEvent};
 use crate::node::timers::{TimerKey, Timers};
 use crate::wire::control::{
     ControlMessage, Health, Labelling, LabelsError, MemberIdentity, MemberRecord, MemberUpdate,
@@ -401,17 +403,21 @@ impl Control {
     fn settle(&mut self, now: Instant) {
         while let Some(change) = self.directory.poll_change() {
             let event = match change {
-                Change::Appeared { name, owner } => ControlEvent::NameAppeared { name, owner },
+                Change::Appeared { name, owner } => {
+                    ControlEvent::Name(NameEvent::Appeared { name, owner })
+                }
                 Change::Moved {
                     name,
                     previous,
                     owner,
-                } => ControlEvent::NameMoved {
+                } => ControlEvent::Name(NameEvent::Moved {
                     name,
                     previous,
                     owner,
-                },
-                Change::Gone { name, previous } => ControlEvent::NameGone { name, previous },
+                }),
+                Change::Gone { name, previous } => {
+                    ControlEvent::Name(NameEvent::Gone { name, previous })
+                }
                 Change::Lost { name, winner } if self.lose_unconfirmed(&name, &winner) => continue,
                 Change::Lost { name, winner } => ControlEvent::NameLost { name, winner },
                 Change::Promoted { name } => ControlEvent::NamePromoted { name },

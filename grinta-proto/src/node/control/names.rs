@@ -6,7 +6,7 @@ use rand::seq::IteratorRandom;
 
 use super::detection::member_output;
 use super::directory::{self, Applied, ClaimError, ClaimMode, Refusal, Standing};
-use super::{Channel, Control, ControlEvent, ControlOutput, Resolution};
+use super::{Channel, Control, ControlEvent, ControlOutput, ListedName, NamePage, Resolution};
 use crate::name::{EndpointName, NodeName, Session};
 use crate::wire::claims::{OwnerDelta, OwnerHead, Version};
 use crate::wire::control::{ControlMessage, DATAGRAM_LEN_MAX, Health, Rumour};
@@ -90,30 +90,23 @@ impl Control {
         self.directory.near(name, limit)
     }
 
-    /// The names that begin with `prefix` and come after `after`, in order, with their owners: at
-    /// most `limit`.
+    /// The names that begin with `prefix` and come behind `after`, in order: at most `limit`, and
+    /// fewer where many are hidden.
     #[must_use]
-    pub fn scan(
-        &self,
-        prefix: &str,
-        after: Option<&EndpointName>,
-        limit: usize,
-    ) -> Vec<(EndpointName, NodeName)> {
-        let mut found = Vec::new();
-        let mut after = after.cloned();
-        loop {
-            let page = self
-                .directory
-                .scan(prefix, after.as_ref(), limit - found.len());
-            found.extend(
-                page.listings
-                    .into_iter()
-                    .map(|listing| (listing.name, listing.owner)),
-            );
-            after = page.next;
-            if after.is_none() || found.len() >= limit {
-                return found;
+    pub fn names(&self, prefix: &str, after: Option<&EndpointName>, limit: usize) -> NamePage {
+        let page = self.directory.scan(prefix, after, limit);
+        let listed = |directory::Listing { name, owner }| {
+            let entry = self.members.get(&owner);
+            ListedName {
+                is_suspect: entry.is_some_and(|entry| entry.health == Health::Suspect),
+                standing: self.directory.standing(&name),
+                name,
+                owner,
             }
+        };
+        NamePage {
+            names: page.listings.into_iter().map(listed).collect(),
+            next: page.next,
         }
     }
 }

@@ -395,14 +395,17 @@ fn claims_resolve_everywhere_soon() {
         })
     };
     world.run_until(seconds(30), "names everywhere", all);
-    let found = world.node(4).control.scan("svc-3-", None, 100);
-    assert_eq!(found.len(), 10);
+    let found = world.node(4).control.names("svc-3-", None, 100);
+    assert_eq!((found.names.len(), found.next), (10, None));
     // One who comes later learns them all before it says that it is synced.
     world.boot(20, Session(1), &[0]);
     world.run_until(seconds(5), "a newcomer", |world| {
         world.node(20).control.is_synced()
     });
-    assert_eq!(world.node(20).control.scan("", None, 1000).len(), 200);
+    assert_eq!(
+        world.node(20).control.names("", None, 1000).names.len(),
+        200
+    );
     world.act(7, |control, now, _| {
         control.release(now, &endpoint("svc-7-7"))
     });

@@ -44,7 +44,7 @@ impl Peer {
             flow.send_no_messages();
         }
         flow.endpoint = Some(open.endpoint.clone());
-        self.flows.insert(stream, flow);
+        self.flows.insert(stream, Box::new(flow));
         self.unflushed.insert(stream);
         Some(stream)
     }
@@ -54,7 +54,7 @@ impl Peer {
         if let Some(Flow {
             stage: FlowStage::Arriving { timer, .. },
             ..
-        }) = self.flows.get_mut(&stream)
+        }) = self.flows.get_mut(&stream).map(Box::as_mut)
         {
             *timer = Some(key);
             return true;
@@ -67,7 +67,7 @@ impl Peer {
         if let Some(Flow {
             stage: FlowStage::Arriving { .. },
             ..
-        }) = self.flows.get(&stream)
+        }) = self.flows.get(&stream).map(Box::as_ref)
         {
             self.abort(stream, Code::FirstFrameTimeout);
         }
@@ -313,12 +313,12 @@ impl Peer {
         }
         while let Some(stream) = self.connection.streams().accept(Dir::Bi) {
             let flow = Flow::arriving(stream, surroundings.limits.control_frame_len_max);
-            self.flows.insert(stream, flow);
+            self.flows.insert(stream, Box::new(flow));
             self.handle_readable(stream);
             if let Some(Flow {
                 stage: FlowStage::Arriving { .. },
                 ..
-            }) = self.flows.get(&stream)
+            }) = self.flows.get(&stream).map(Box::as_ref)
             {
                 self.events.push_back(PeerEvent::Arriving(stream));
             }

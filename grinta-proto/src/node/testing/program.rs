@@ -43,9 +43,26 @@ impl World {
         endpoint: &str,
         queue_max: usize,
     ) -> Result<EndpointId, EndpointRefusal> {
-        let id = self
-            .node(name)
-            .open_endpoint(&endpoint_name(endpoint), queue_max)?;
+        let id = self.begin_claim(name, endpoint, queue_max, Claiming::Exclusive)?;
+        self.claimed(name, id)
+    }
+
+    pub(in crate::node) fn begin_claim(
+        &mut self,
+        name: &str,
+        endpoint: &str,
+        queue_max: usize,
+        claiming: Claiming,
+    ) -> Result<EndpointId, EndpointRefusal> {
+        let node = self.node(name);
+        node.open_endpoint(&endpoint_name(endpoint), queue_max, claiming)
+    }
+
+    pub(in crate::node) fn claimed(
+        &mut self,
+        name: &'static str,
+        id: EndpointId,
+    ) -> Result<EndpointId, EndpointRefusal> {
         let result = self.wait(name, "the claim is decided", |event| match event {
             Event::EndpointOpened { endpoint, result } if *endpoint == id => Some(result.clone()),
             _ => None,

@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use crate::node::control::ClaimError;
 use crate::node::testing::{Guise, World, accepted, endpoint_name, node_name, open, request};
 use crate::node::{
     DialCause, DialError, DialRequest, DialStage, Dialled, EndpointRefusal, Event, FlowReadError,
-    FlowWriteError, Origin, UnknownName, refusal,
+    FlowWriteError, Origin, Payload, UnknownName, refusal,
 };
 use crate::wire::code::Code;
 use crate::wire::stream::{Direction, RefusalReason};
@@ -335,6 +335,36 @@ fn a_reader_that_stops_blocks_its_writer_and_no_other_flow() {
     });
     world.write(ends.dialler, b"more").unwrap();
     assert_eq!(world.read(ends.acceptor, 4), b"more");
+}
+
+#[test]
+fn a_full_flow_has_no_room_and_still_takes_what_cannot_wait() {
+    let (mut world, ends) = World::with_flow(1);
+    let (name, flow) = ends.dialler;
+    let limit = world.node(name).limits().flow_send_buffer;
+    assert_eq!(world.node(name).room(flow), Ok(limit));
+    world.write(ends.dialler, &[7; 100]).unwrap();
+    assert_eq!(world.node(name).room(flow), Ok(limit - 100));
+    // The last may be longer than what was left.
+    world.write(ends.dialler, &vec![7; limit]).unwrap();
+    let blocked = FlowWriteError::Blocked;
+    assert_eq!(world.node(name).room(flow), Err(blocked.clone()));
+    assert_eq!(world.write(ends.dialler, b"short"), Err(blocked));
+    let payload = Payload {
+        copied: b"short",
+        body: Bytes::new(),
+    };
+    let taken = world.node(name).write_regardless(flow, payload.clone());
+    assert_eq!(taken, Ok(()));
+
+    let length = 100 + limit + 5;
+    assert!(world.read(ends.acceptor, length).ends_with(b"short"));
+    assert_eq!(world.node(name).room(flow), Ok(limit));
+    world.node(name).finish(flow);
+    let finished = FlowWriteError::Finished;
+    assert_eq!(world.node(name).room(flow), Err(finished.clone()));
+    let refused = world.node(name).write_regardless(flow, payload);
+    assert_eq!(refused, Err(finished));
 }
 
 #[test]

@@ -5,9 +5,13 @@
     reason = "a test looks for what it is about"
 )]
 
+mod connections;
 mod flows;
 mod hostile;
 mod joining;
+mod members;
+mod names;
+mod outages;
 mod quiet;
 mod random;
 mod shutdown;

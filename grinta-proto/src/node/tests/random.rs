@@ -9,7 +9,8 @@ use rand::{RngExt, SeedableRng};
 
 use crate::node::testing::{World, accepted, endpoint_name, open};
 use crate::node::{
-    DialId, DialRequest, Dialled, EndpointId, Event, FlowId, Incoming, Origin, UnknownName, refusal,
+    Claiming, DialId, DialRequest, Dialled, EndpointId, Event, FlowId, Incoming, Origin,
+    UnknownName, refusal,
 };
 use crate::wire::code::Code;
 use crate::wire::stream::{Direction, RefusalReason};
@@ -136,10 +137,10 @@ impl Script {
         let name = endpoint_name(ENDPOINTS[self.rng.random_range(0..ENDPOINTS.len())]);
         let queue_max = self.rng.random_range(0..3);
         let program = &mut self.programs[index];
-        let opened = self
-            .world
-            .node(program.name)
-            .open_endpoint(&name, queue_max);
+        let opened =
+            self.world
+                .node(program.name)
+                .open_endpoint(&name, queue_max, Claiming::Exclusive);
         program.endpoints.extend(opened);
     }
 

@@ -61,7 +61,7 @@ fn a_snapshot_shows_members_connections_endpoints_flows_and_dials() {
     let of_b = world.node("b").snapshot();
     assert_eq!(of_b.endpoints.len(), 1);
     let service = &of_b.endpoints[0];
-    assert_eq!(service.standing, EndpointStanding::Open);
+    assert_eq!(service.standing, EndpointStanding::Owner);
     assert_eq!(service.accept_queue, Level { used: 1, limit: 4 });
     assert_eq!(of_b.flows[1].stage, FlowStage::Offered);
     assert_eq!(of_b.flows[1].opened_by, OpenedBy::Peer);

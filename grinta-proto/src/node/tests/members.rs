@@ -1,0 +1,243 @@
+//! What nodes tell of themselves: labels, leaves and returns, and a name that two go by.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::config::Labels;
+use crate::node::control::Resolution;
+use crate::node::testing::{World, endpoint_name, node_name};
+use crate::node::{
+    DialCause, Event, JoinError, JoinReport, Member, MemberEvent, MemberState, Presence,
+};
+use crate::wire::code::Code;
+use crate::wire::control::LabelsError;
+
+#[test]
+fn labels_change_while_a_node_runs() {
+    let mut world = World::of(1, &["a", "b"]);
+    let labels = labels("zone", "north");
+    world.node("a").set_labels(labels.clone()).unwrap();
+    for name in ["a", "b"] {
+        let told = world.wait(name, "the labels of a", |event| match event {
+            Event::Member(MemberEvent::Updated(member)) => Some(member.clone()),
+            _ => None,
+        });
+        assert_eq!((told.name.as_str(), &*told.labels), ("a", &labels));
+    }
+    assert_eq!(*world.node("a").own_member().labels, labels);
+
+    let refused = world.node("a").set_labels(self::labels("", "no key"));
+    assert!(matches!(refused, Err(LabelsError::Key { .. })));
+    world.run_for(Duration::from_millis(100));
+    assert_eq!(*world.node("a").own_member().labels, labels);
+}
+
+#[test]
+fn members_show_their_round_trip_times_while_they_are_connected() {
+    let mut world = World::of(1, &["a", "b"]);
+    world.run_for(Duration::from_secs(1));
+    let [b] = &world.node("a").members().collect::<Vec<_>>()[..] else {
+        panic!("b alone");
+    };
+    let measured = b.round_trip_time.unwrap();
+    assert!(measured >= Duration::from_millis(2) && measured < Duration::from_millis(10));
+    world.crash("b");
+    let down = world.wait("a", "b is down", down);
+    assert_eq!(down.name, node_name("b"));
+    world.until("nothing is left of it", |world| {
+        let member = world.node("a").members().next().unwrap();
+        member.round_trip_time.is_none().then_some(())
+    });
+}
+
+#[test]
+fn a_node_leaves_and_comes_back_with_its_names() {
+    let mut world = World::of(1, &["a", "b", "c"]);
+    let endpoint = world.serve("b", "service", "a");
+    world.serve("a", "other", "b");
+    let ends = world.flow("a", "b", (endpoint, "service"));
+    let begun = world.now;
+    world.node("b").leave();
+    told(&mut world, "b", &Event::Left);
+    assert!(world.now < begun + Duration::from_millis(100));
+    assert_eq!(world.node("b").snapshot().presence, Presence::Left);
+    for name in ["a", "b", "c"] {
+        assert_eq!(world.wait(name, "b left", left).name, node_name("b"));
+    }
+    assert!(world.now < begun + Duration::from_secs(1));
+
+    // What is open lives on, what is new is refused, and the rest is closed.
+    world.exchange(ends);
+    let resolution = world.node("a").resolve(&endpoint_name("service"));
+    assert!(!matches!(resolution, Resolution::Remote { .. }));
+    let abroad = world.dial("b", "other");
+    let error = world.dialled("b", abroad).unwrap_err();
+    assert_eq!(error.cause, DialCause::Left);
+    let at_home = world.dial("b", "service");
+    world.incoming("b", endpoint);
+    world.node("b").cancel_dial(at_home);
+    world.run_for(Duration::from_secs(10));
+    assert_eq!(world.node("b").round_trip_times().count(), 1);
+    world.exchange(ends);
+    world.release(ends.dialler);
+    world.release(ends.acceptor);
+    world.until("b is connected to nobody", |world| {
+        (world.connections("b") == 0).then_some(())
+    });
+
+    let report = world.join("b").unwrap();
+    assert_eq!(report.reached, [("a".to_owned(), node_name("a"))]);
+    for name in ["a", "b", "c"] {
+        world.wait(name, "b is back", |event| match event {
+            Event::Member(MemberEvent::Up(member)) => {
+                (member.name.as_str() == "b" && member.state == MemberState::Alive).then_some(())
+            }
+            _ => None,
+        });
+    }
+    world.until("its name is back", |world| {
+        let resolution = world.node("c").resolve(&endpoint_name("service"));
+        matches!(resolution, Resolution::Remote { .. }).then_some(())
+    });
+    let anew = world.flow("c", "b", (endpoint, "service"));
+    world.exchange(anew);
+    assert!(!world.has_told("a", |event| down(event).is_some()));
+}
+
+#[test]
+fn a_node_comes_back_while_a_flow_has_outlived_its_leave() {
+    let (mut world, ends) = World::with_flow(1);
+    world.node("b").leave();
+    told(&mut world, "b", &Event::Left);
+    world.run_for(Duration::from_secs(1));
+    world.join("b").unwrap();
+    world.until("a holds b for alive", |world| {
+        let member = world.node("a").members().next();
+        member
+            .is_some_and(|member| member.state.is_active())
+            .then_some(())
+    });
+    world.exchange(ends);
+    world.run_for(Duration::from_secs(3));
+    world.exchange(ends);
+}
+
+#[test]
+fn the_first_of_a_fabric_comes_back_through_members_it_knew() {
+    let mut world = World::of(1, &["a", "b", "c"]);
+    world.node("a").leave();
+    told(&mut world, "a", &Event::Left);
+    world.run_for(Duration::from_secs(1));
+    let report = world.join("a").unwrap();
+    assert_eq!(report.reached.len() + report.unreachable.len(), 2);
+    world.until("all see it again", |world| {
+        let active = |name: &str| {
+            let members = world.node(name).members();
+            members.filter(|member| member.state.is_active()).count()
+        };
+        (["a", "b", "c"].map(active) == [2, 2, 2]).then_some(())
+    });
+}
+
+#[test]
+fn a_leave_cuts_a_join_short_and_a_join_a_leave() {
+    let mut world = World::of(1, &["a", "b"]);
+    world.start("c", &["nobody"]);
+    world.node("c").join();
+    world.node("c").leave();
+    assert_eq!(world.joined("c"), Err(JoinError::Left));
+    told(&mut world, "c", &Event::Left);
+
+    world.node("b").leave();
+    world.node("b").join();
+    told(&mut world, "b", &Event::Left);
+    world.joined("b").unwrap();
+    world.run_for(Duration::from_secs(3));
+    let member = world.node("a").members().next().unwrap();
+    assert_eq!(member.state, MemberState::Alive);
+}
+
+#[test]
+fn a_node_alone_leaves_and_returns_at_once_and_shuts_down_after_a_leave() {
+    let mut world = World::of(1, &["a"]);
+    let begun = world.now;
+    for _ in 0..2 {
+        world.node("a").leave();
+        told(&mut world, "a", &Event::Left);
+    }
+    assert_eq!(world.join("a"), Ok(JoinReport::default()));
+    world.node("a").leave();
+    told(&mut world, "a", &Event::Left);
+    world.node("a").shutdown(Duration::from_secs(5));
+    told(&mut world, "a", &Event::Closed);
+    assert_eq!(world.now, begun);
+}
+
+#[test]
+fn a_process_that_another_displaces_under_its_name_learns_of_it() {
+    let mut world = World::of(1, &["a", "b", "c"]);
+    let credentials = world.credentials(&["b"]);
+    world.run_for(Duration::from_secs(1));
+    world.start_as("clone", &credentials, &["a"], |config| {
+        config.node = node_name("b");
+    });
+    world.node("clone").join();
+    world.wait("b", "there is another", conflict);
+    assert!(world.node("b").snapshot().identity_conflict.is_some());
+    world.run_for(Duration::from_secs(20));
+    // It is told once, not fought over.
+    assert!(!world.has_told("b", |event| conflict(event).is_some()));
+    let session = world.session_of("a", "b");
+    world.run_for(Duration::from_secs(20));
+    assert_eq!(world.session_of("a", "b"), session);
+    assert!(world.node("a").identity_conflict().is_none());
+}
+
+#[test]
+fn two_processes_under_one_name_that_meet_face_to_face_both_learn_of_it() {
+    let mut world = World::new(1);
+    let credentials = world.credentials(&["b"]);
+    world.start("b", &[]);
+    world.join("b").unwrap();
+    world.start_as("clone", &credentials, &["b"], |config| {
+        config.node = node_name("b");
+    });
+    let error = world.join("clone").unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains(&Code::IdentityConflict.to_string()),
+        "{error}"
+    );
+    for name in ["b", "clone"] {
+        world.wait(name, "there is another", conflict);
+    }
+}
+
+fn labels(key: &str, value: &str) -> Labels {
+    BTreeMap::from([(key.to_owned(), value.to_owned())])
+}
+
+fn told(world: &mut World, name: &'static str, expected: &Event) {
+    world.wait(name, &format!("{expected:?}"), |event| {
+        (event == expected).then_some(())
+    });
+}
+
+fn left(event: &Event) -> Option<Member> {
+    match event {
+        Event::Member(MemberEvent::Left(member)) => Some(member.clone()),
+        _ => None,
+    }
+}
+
+fn down(event: &Event) -> Option<Member> {
+    match event {
+        Event::Member(MemberEvent::Down(member)) => Some(member.clone()),
+        _ => None,
+    }
+}
+
+fn conflict(event: &Event) -> Option<()> {
+    matches!(event, Event::IdentityConflict(_)).then_some(())
+}
