@@ -8,7 +8,7 @@
 use std::fs;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -31,6 +31,8 @@ enum Call {
     Swarm(SwarmArguments),
     /// Runs one seed or plan. The last line is `hash H`.
     Replay(ReplayArguments),
+    /// Looks for the least plan that breaks the same invariant, and prints it.
+    Shrink(ShrinkArguments),
     /// Prints the plan of a seed, or tells its history.
     Show(ShowArguments),
 }
@@ -61,6 +63,18 @@ struct ReplayArguments {
     /// What the nodes log goes to stderr, as in `debug` or `grinta::member=debug`.
     #[arg(long, value_name = "SPEC")]
     log: Option<Targets>,
+}
+
+#[derive(Debug, Args)]
+struct ShrinkArguments {
+    #[command(flatten)]
+    source: Source,
+    /// For how many seconds to look.
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// Where the plan goes to; to stdout unless said.
+    #[arg(long)]
+    out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -101,6 +115,7 @@ fn main() -> ExitCode {
     let done = match Arguments::parse().call {
         Call::Swarm(arguments) => Ok(swarm(&arguments)),
         Call::Replay(arguments) => replay(arguments),
+        Call::Shrink(arguments) => shrink(&arguments),
         Call::Show(arguments) => show(&arguments),
     };
     done.unwrap_or_else(|error| {
@@ -182,6 +197,21 @@ fn tell_difference(one: &Outcome, other: &Outcome) {
     println!("two runs differ: {first}");
 }
 
+fn shrink(arguments: &ShrinkArguments) -> Result<ExitCode, String> {
+    let plan = arguments.source.plan()?;
+    let time = Duration::from_secs(arguments.seconds);
+    let Some(shrunk) = plan.shrink(time) else {
+        return Err("this plan breaks nothing".to_owned());
+    };
+    let violation = &shrunk.violation;
+    write(
+        arguments.out.as_deref(),
+        &format!("# {violation}\n{}", shrunk.plan),
+    )?;
+    println!("after {} runs: {violation}", shrunk.runs);
+    Ok(ExitCode::SUCCESS)
+}
+
 fn show(arguments: &ShowArguments) -> Result<ExitCode, String> {
     let plan = arguments.source.plan()?;
     let text = match arguments.format {
@@ -197,13 +227,17 @@ fn show(arguments: &ShowArguments) -> Result<ExitCode, String> {
                 .collect()
         }
     };
-    match &arguments.out {
-        Some(path) => {
-            fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?
-        }
-        None => print!("{text}"),
-    }
+    write(arguments.out.as_deref(), &text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Writes to a file, or to stdout if none is named.
+fn write(path: Option<&Path>, text: &str) -> Result<(), String> {
+    let Some(path) = path else {
+        print!("{text}");
+        return Ok(());
+    };
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 impl Source {

@@ -66,6 +66,7 @@ mod network;
 mod plan;
 mod queue;
 mod run;
+mod shrink;
 mod simulation;
 mod verdict;
 mod world;
@@ -78,6 +79,7 @@ pub use crate::io::{SimDriver, SimIo};
 pub use crate::network::{CutId, HostId, Link, Network};
 pub use crate::plan::{Action, Fault, NodeId, Operation, Plan, PlanError, Step, Tier};
 pub use crate::run::{Lines, Swarm, Tally};
+pub use crate::shrink::Shrunk;
 pub use crate::simulation::{Options, Simulation, System};
 
 pub use crate::verdict::{Invariant, Outcome, Violation};

@@ -1,7 +1,12 @@
 //! The examples' own application code, from the very files that the examples are built of.
 
+use std::future::pending;
+use std::rc::Rc;
+use std::time::Duration;
+
 use clap::Parser;
-use grinta_tests::{Options, Policy, Simulation};
+use futures_lite::future::zip;
+use grinta_tests::{Options, Policy, Simulation, System};
 
 #[path = "../../grinta-tokio/examples/hello-world/app.rs"]
 #[expect(clippy::print_stdout, reason = "a program for people to watch")]
@@ -10,6 +15,14 @@ use grinta_tests::{Options, Policy, Simulation};
     reason = "a simulation needs no credentials from files and no exit code"
 )]
 mod hello_world;
+
+#[path = "../../grinta-tokio/examples/flexible-topology/app.rs"]
+#[expect(clippy::print_stdout, reason = "a program for people to watch")]
+#[expect(
+    dead_code,
+    reason = "a simulation needs no credentials from files and no exit code"
+)]
+mod flexible_topology;
 
 use hello_world::{Arguments, run};
 
@@ -54,6 +67,40 @@ fn hello_world_on_one_host() {
         fabric.shutdown().await;
         assert_eq!(world.sockets(), 0);
     });
+}
+
+#[test]
+fn flexible_topology_on_three_hosts() {
+    let world = Simulation::with(Options {
+        seed: 5,
+        // Its executor draws on the system where to look for work first, and has one place only.
+        system: System::Allowed,
+        ..Options::default()
+    });
+    let world = Rc::new(world);
+    let talk = async |name: &str, endpoints: &str| {
+        let host = world.host(name);
+        let builder = match name {
+            "one" => host.builder(),
+            _ => host.builder().neighbour("one:7400"),
+        };
+        let fabric = host.start(builder).await.unwrap();
+        let words = ["flexible-topology", "--endpoints", endpoints, "--of", "9"];
+        let arguments = [&words[..], &["--for", "20s"]].concat();
+        let arguments = flexible_topology::Arguments::parse_from(arguments);
+        let clock = Rc::clone(&world);
+        let now = move || clock.instant();
+        flexible_topology::run(&fabric, &arguments, now, pending())
+            .await
+            .unwrap();
+        fabric.shutdown().await;
+    };
+    world.block_on(async {
+        let others = zip(talk("two", "3..6"), talk("three", "6..9"));
+        zip(talk("one", "0..3"), others).await;
+    });
+    assert!(world.now() >= Duration::from_secs(20));
+    assert_eq!(world.sockets(), 0);
 }
 
 fn arguments(roles: &[&str]) -> Arguments {

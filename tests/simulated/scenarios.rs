@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use grinta_tests::{Invariant, Lines, Plan, Swarm, Tier};
 
@@ -81,6 +82,22 @@ fn what_does_not_hold_is_found() {
     plan.link.loss = 1_000_000;
     let violation = plan.run(Lines::Dropped).violation.unwrap();
     assert_eq!(violation.invariant, Invariant::M4, "{violation}");
+}
+
+/// Of many faults the one is found that matters, with as few nodes as it takes.
+#[test]
+fn a_plan_is_shrunk_to_what_matters() {
+    let mut plan = Plan::of_seed(Tier::Control, 3);
+    plan.link.loss = 1_000_000;
+    let broken = plan.run(Lines::Dropped).violation.unwrap();
+    let shrunk = plan.shrink(Duration::from_secs(60)).unwrap();
+    assert_eq!(shrunk.violation.invariant, broken.invariant);
+    let text = shrunk.plan.to_string();
+    assert!(shrunk.plan.steps.len() < plan.steps.len(), "{text}");
+    assert!(shrunk.plan.nodes < plan.nodes, "{text}");
+    let again = Plan::parse(&text).unwrap().run(Lines::Dropped);
+    assert_eq!(again.violation, Some(shrunk.violation));
+    assert_eq!(Plan::of_seed(Tier::Control, 0).shrink(Duration::ZERO), None);
 }
 
 fn tell(scenario: &str) {

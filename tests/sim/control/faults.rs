@@ -5,7 +5,7 @@ use std::time::Duration;
 use grinta_proto::{ClaimMode, EndpointName};
 
 use super::phases::Phase;
-use super::{Event, Node, World, host, index, links, oracle, place};
+use super::{Event, Node, TOLD, World, host, index, links, oracle, place};
 use crate::network::{CutId, HostId};
 use crate::plan::{Action, Fault, NodeId, Operation, Step};
 
@@ -28,11 +28,12 @@ pub(super) struct Active {
 
 impl World<'_> {
     pub(super) fn take_step(&mut self, number: usize) {
-        let Step { at: _, action } = &self.plan.steps[number];
+        let plan = self.plan;
+        let Step { at: _, action } = &plan.steps[number];
+        self.tell(&action.to_string());
         match action {
             Action::Operate(operation) => self.operate(operation),
             Action::Disturb { fault, lasts } => {
-                self.record(8, NodeId(0), number as u64, &[], "fault");
                 self.disturb(number, fault);
                 if let Some(lasts) = lasts {
                     let undo = Event::Undo(Undo::Fault(number));
@@ -66,16 +67,14 @@ impl World<'_> {
         }
         self.oracle.claims(id, name);
         let claimed = self.act(id, |control, now, unix_time| {
-            let claimed = control.claim(now, unix_time, name.clone(), mode);
-            claimed.is_ok()
+            control.claim(now, unix_time, name.clone(), mode).is_ok()
         });
-        self.record(
-            6,
-            id,
-            u64::from(claimed == Some(true)),
-            name.as_str().as_bytes(),
-            "claims",
-        );
+        let verb = if claimed == Some(true) {
+            "claims"
+        } else {
+            "may not claim"
+        };
+        self.note(id, &format!("{verb} {name}"));
     }
 
     pub(super) fn leave(&mut self, id: NodeId) {
@@ -87,6 +86,12 @@ impl World<'_> {
     fn is_at_work(&self, id: NodeId) -> bool {
         let node = &self.nodes[index(id)];
         node.takes_part() && node.frozen.is_none()
+    }
+
+    /// Puts into the history what happens to the whole world.
+    pub(super) fn tell(&mut self, what: &str) {
+        self.history
+            .record(self.now, TOLD, [0, 0], what.as_bytes(), || what.to_owned());
     }
 
     fn disturb(&mut self, number: usize, fault: &Fault) {
@@ -127,7 +132,7 @@ impl World<'_> {
         let Some(active) = self.active.remove(&number) else {
             return;
         };
-        self.record(9, NodeId(0), number as u64, &[], "end of fault");
+        self.tell(&format!("no more {}", active.fault));
         for cut in active.cuts {
             self.network.mend(cut);
         }
@@ -161,14 +166,14 @@ impl World<'_> {
 
     fn crash(&mut self, id: NodeId) {
         let node = &mut self.nodes[index(id)];
-        if node.control.take().is_none() {
+        let Some(control) = node.control.take() else {
             return;
-        }
+        };
         node.armed = None;
         node.frozen = None;
         let run = node.runs;
-        self.oracle.stopped(id);
-        self.record(10, id, 0, &[], "crashes");
+        self.oracle.stopped(id, control.session());
+        self.note(id, "crashes");
         self.watch_links(links::Cause::Stopped(id), |end| end == id);
         let bound = oracle::crash_bound(self.plan.nodes);
         let since = self.now;
@@ -195,7 +200,7 @@ impl World<'_> {
         } = &mut self.nodes[index(id)];
         if control.is_some() && frozen.is_none() {
             *frozen = Some((now, Vec::new()));
-            self.record(11, id, 0, &[], "freezes");
+            self.note(id, "freezes");
             self.watch_links(links::Cause::Stopped(id), |end| end == id);
         }
     }
@@ -205,7 +210,7 @@ impl World<'_> {
         let Some((_, held)) = self.nodes[index(id)].frozen.take() else {
             return;
         };
-        self.record(12, id, 0, &[], "thaws");
+        self.note(id, "goes on");
         let (timers, arrived): (Vec<_>, Vec<_>) = held
             .into_iter()
             .partition(|event| matches!(event, Event::Timer { .. }));

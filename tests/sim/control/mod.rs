@@ -10,6 +10,7 @@ mod oracle;
 mod phases;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -101,6 +102,16 @@ enum News {
     Unreachable(SocketAddr),
 }
 
+impl fmt::Display for News {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Up(peer) => write!(f, "is connected with {}", peer.name),
+            Self::Lost(peer) => write!(f, "has lost {peer}"),
+            Self::Unreachable(address) => write!(f, "does not reach {address}"),
+        }
+    }
+}
+
 /// Runs a plan to its end, or to the first invariant that breaks.
 pub(crate) fn run(plan: &Plan, lines: Lines) -> Outcome {
     let mut world = World::new(plan);
@@ -176,7 +187,7 @@ impl<'a> World<'a> {
                 }
                 found.armed = None;
                 if !self.hold_back(node, || Event::Timer { node, run }) {
-                    self.record(1, node, 0, &[], "timer");
+                    self.note(node, "timer");
                     self.act(node, |control, now, unix_time| {
                         control.handle_timeout(now, unix_time);
                     });
@@ -185,7 +196,7 @@ impl<'a> World<'a> {
             Event::Deliver { link, message } => self.deliver(link, message),
             Event::Tell { node, run, news } => {
                 if self.nodes[index(node)].runs == run {
-                    self.tell(node, run, news);
+                    self.bring(node, run, news);
                 }
             }
         }
@@ -202,7 +213,13 @@ impl<'a> World<'a> {
             return;
         }
         let from = self.nodes[index(link.from)].name.clone();
-        self.record(2, to, u64::from(link.from.0) + 1, &[], "receives");
+        self.history.record(
+            self.now,
+            RECEIVED,
+            [u64::from(to.0), u64::from(link.from.0)],
+            &[],
+            || format!("{to} receives from {}", link.from),
+        );
         let violation = self.act(to, |control, now, _| {
             control.handle_message(now, &from, *message).err()
         });
@@ -214,12 +231,12 @@ impl<'a> World<'a> {
         }
     }
 
-    fn tell(&mut self, node: NodeId, run: u64, news: News) {
+    fn bring(&mut self, node: NodeId, run: u64, news: News) {
         if self.nodes[index(node)].frozen.is_some() {
             self.hold_back(node, || Event::Tell { node, run, news });
             return;
         }
-        self.record(3, node, 0, &[], "hears of a connection");
+        self.note(node, &news.to_string());
         self.act(node, |control, now, _| match news {
             News::Up(peer) => control.handle_up(now, peer),
             News::Lost(peer) => control.handle_lost(now, &peer),
@@ -259,7 +276,7 @@ impl<'a> World<'a> {
         let control = Control::new(&config, identity, seed, now, unix_time);
         self.nodes[index(id)].control = Some(control);
         self.oracle.started(id);
-        self.record(4, id, 0, &[], "starts");
+        self.note(id, "starts");
         self.act(id, |control, now, _| control.join(now, &seeds));
     }
 
@@ -302,11 +319,14 @@ impl<'a> World<'a> {
                     message,
                     channel,
                 } => {
-                    let kind = 16 + channel as u64;
                     let mut contents = std::mem::take(&mut self.scratch);
                     contents.clear();
                     message.encode(&mut contents);
-                    self.record(kind, id, 0, &contents, "sends");
+                    let subjects = [u64::from(id.0), channel as u64];
+                    self.history
+                        .record(self.now, SENT, subjects, &contents, || {
+                            format!("{id} sends {} bytes to {to}", contents.len())
+                        });
                     let sent = links::Sent {
                         from: id,
                         to,
@@ -323,16 +343,9 @@ impl<'a> World<'a> {
     }
 
     fn hear(&mut self, id: NodeId, event: ControlEvent) {
-        let name = self.nodes[index(id)].name.clone();
-        self.history.record(
-            self.now,
-            5,
-            [u64::from(id.0), discriminant(&event)],
-            &[],
-            || format!("{name} tells {}", oracle::summary(&event)),
-        );
+        self.note(id, &format!("tells {}", oracle::summary(&event)));
         if let Err((invariant, what)) = self.oracle.hear(self.now, id, &event) {
-            self.fail(invariant, format!("at {name}: {what}"));
+            self.fail(invariant, format!("at {id}: {what}"));
         }
         // One that joins while it leaves has left first.
         if event == ControlEvent::Left && self.oracle.has_left(id) {
@@ -370,18 +383,13 @@ impl<'a> World<'a> {
         });
     }
 
-    fn record(&mut self, kind: u64, node: NodeId, other: u64, contents: &[u8], what: &str) {
-        let subjects = [u64::from(node.0), other];
-        self.history.record(self.now, kind, subjects, contents, || {
-            let bytes = match contents.len() {
-                0 => String::new(),
-                length => format!(" {length} bytes"),
-            };
-            match other {
-                0 => format!("{node} {what}{bytes}"),
-                other => format!("{node} {what}{bytes} from n{}", other - 1),
-            }
-        });
+    /// Puts into the history what happens at a node.
+    fn note(&mut self, node: NodeId, what: &str) {
+        let subjects = [u64::from(node.0), 0];
+        self.history
+            .record(self.now, NOTED, subjects, what.as_bytes(), || {
+                format!("{node} {what}")
+            });
     }
 
     fn instant(&self) -> Instant {
@@ -430,9 +438,8 @@ const fn host(id: NodeId) -> HostId {
     HostId(id.0)
 }
 
-/// Which kind of event it is, as a word for the history.
-fn discriminant(event: &ControlEvent) -> u64 {
-    oracle::summary(event)
-        .bytes()
-        .fold(0, |hash, byte| crate::draw::mix(hash ^ u64::from(byte)))
-}
+/// What the history tells apart.
+const TOLD: u64 = 0;
+const NOTED: u64 = 1;
+const RECEIVED: u64 = 2;
+const SENT: u64 = 3;

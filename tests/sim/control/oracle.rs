@@ -6,7 +6,7 @@ use std::time::Duration;
 use grinta_proto::node::control::{Control, ControlEvent, Resolution};
 use grinta_proto::wire::claims::OwnerHead;
 use grinta_proto::wire::control::{ControlMessage, SwimKind};
-use grinta_proto::{EndpointName, Member, MemberEvent, MemberState, NodeName};
+use grinta_proto::{EndpointName, Member, MemberEvent, MemberState, NameEvent, NodeName, Session};
 
 use super::{World, index};
 use crate::plan::{Fault, NodeId, Plan};
@@ -17,6 +17,8 @@ use crate::verdict::Invariant;
 pub(super) struct Oracle {
     views: Vec<View>,
     running: BTreeSet<NodeId>,
+    /// The latest session of runs that ended.
+    ended: BTreeMap<NodeId, Session>,
     left: BTreeMap<NodeId, Duration>,
     claimants: BTreeMap<EndpointName, BTreeSet<NodeName>>,
     /// Faults under way that excuse a false alarm, and when the last one ended.
@@ -41,6 +43,7 @@ impl Oracle {
         Self {
             views: plan.node_ids().map(|_| View::default()).collect(),
             running: BTreeSet::new(),
+            ended: BTreeMap::new(),
             left: BTreeMap::new(),
             claimants: BTreeMap::new(),
             disruptions: 0,
@@ -59,8 +62,10 @@ impl Oracle {
         self.left.remove(&id);
     }
 
-    pub(super) fn stopped(&mut self, id: NodeId) {
+    pub(super) fn stopped(&mut self, id: NodeId, session: Session) {
         self.running.remove(&id);
+        let ended = self.ended.entry(id).or_insert(session);
+        *ended = session.max(*ended);
     }
 
     pub(super) fn leaves(&mut self, now: Duration, id: NodeId) {
@@ -139,8 +144,9 @@ impl Oracle {
                 self.views[index(id)].lost.remove(name);
                 self.check_claimant(name, &name_of(id))
             }
-            ControlEvent::NameAppeared { name, owner }
-            | ControlEvent::NameMoved { name, owner, .. } => self.check_claimant(name, owner),
+            ControlEvent::Name(
+                NameEvent::Appeared { name, owner } | NameEvent::Moved { name, owner, .. },
+            ) => self.check_claimant(name, owner),
             ControlEvent::IdentityConflict { .. } => {
                 // A node that is held down again and again takes it for another with its name.
                 if !self.is_calm_since(now.checked_sub(RENEWAL_WINDOW)) {
@@ -152,7 +158,9 @@ impl Oracle {
             ControlEvent::Synced
             | ControlEvent::Left
             | ControlEvent::NameRenewed { .. }
-            | ControlEvent::NameGone { .. } => Ok(()),
+            | ControlEvent::Name(_)
+            | ControlEvent::Queried { .. }
+            | ControlEvent::Confirmed { .. } => Ok(()),
             _ => Ok(()),
         }
     }
@@ -204,7 +212,8 @@ impl Oracle {
                 let what = format!("{} left and is held down", member.name);
                 return Err((Invariant::M6, what));
             }
-            if self.running.contains(&about) && self.running.contains(&id) {
+            let is_this_run = self.ended.get(&about) < Some(&member.session);
+            if is_this_run && self.running.contains(&about) && self.running.contains(&id) {
                 let what = format!("{} runs and is held down", member.name);
                 return Err((Invariant::M1, what));
             }

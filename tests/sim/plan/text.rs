@@ -84,6 +84,11 @@ impl Plan {
 }
 
 impl Step {
+    /// Whether it names none but the first `nodes`.
+    pub(crate) fn is_within(&self, nodes: u32) -> bool {
+        self.nodes().into_iter().all(|node| node.0 < nodes)
+    }
+
     /// The nodes that it names.
     fn nodes(&self) -> Vec<NodeId> {
         match &self.action {
@@ -283,10 +288,15 @@ impl fmt::Display for Plan {
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "at {} ", Time(self.at))?;
-        match &self.action {
-            Action::Operate(operation) => operation.fmt(f),
-            Action::Disturb { fault, lasts } => {
+        write!(f, "at {} {}", Time(self.at), self.action)
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Operate(operation) => operation.fmt(f),
+            Self::Disturb { fault, lasts } => {
                 fault.fmt(f)?;
                 lasts.map_or(Ok(()), |lasts| write!(f, " for {}", Time(lasts)))
             }
