@@ -250,8 +250,11 @@ fn a_release_that_a_member_has_not_heard_of_refuses_nobody() {
     world.act(0, |control, now, _| control.release(now, &endpoint("svc")));
     // The third knows of the release, the second has yet to read of it.
     world.boot(2, Session(1), &[0]);
-    let whole = |world: &World| world.node(2).control.members.active_count() == 2;
-    world.run_until(seconds(3), "a newcomer", whole);
+    let knows_all = |world: &World| {
+        let control = &world.node(2).control;
+        control.is_synced() && control.members.active_count() == 2
+    };
+    world.run_until(seconds(3), "a newcomer", knows_all);
     confirm(&mut world, 2, "svc", 1.0, seconds(30)).unwrap();
     let view = NameView::Owned {
         owner: name(0),

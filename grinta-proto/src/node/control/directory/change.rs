@@ -77,7 +77,7 @@ pub enum Standing {
 pub(super) struct Changes {
     /// Always another service than now.
     told: BTreeMap<EndpointName, LastTold>,
-    /// Names that we gained or lost.
+    /// Names of ours that we may have gained or lost.
     ours: BTreeSet<EndpointName>,
 }
 
@@ -97,11 +97,12 @@ impl Changes {
             after,
             concerns_us,
         } = change;
-        if before == after {
-            return;
-        }
+        // Our own claims are judged by the verdicts themselves, not by what was told of them.
         if concerns_us {
             self.ours.insert(name.clone());
+        }
+        if before == after {
+            return;
         }
         let named = |service: Service| service.owner.map(|id| &owners[id].name);
         let is_shared = before.servers.max(after.servers) > 1;

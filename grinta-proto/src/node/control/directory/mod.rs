@@ -588,8 +588,15 @@ impl Directory {
     fn turn(&mut self, id: OwnerId) {
         let owner = &mut self.owners[id];
         owner.turn();
-        if owner.telling.is_some() {
-            self.telling.insert(id);
+        if owner.telling.is_some() && !self.telling.insert(id) {
+            // Nothing will be told of the verdict that was taken back, and what we claimed
+            // meanwhile was judged by it.
+            for name in self.standings.keys() {
+                let rivals = self.index.get(name);
+                if rivals.is_some_and(|rivals| rivals.of(id).is_some()) {
+                    self.changes.note_ours(name);
+                }
+            }
         }
     }
 

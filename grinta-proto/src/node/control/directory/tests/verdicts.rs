@@ -86,3 +86,41 @@ fn a_claim_won_before_the_verdict_is_told_and_lost_after_is_told_as_lost() {
     let (name, winner) = (endpoint("svc"), node("bob"));
     assert_eq!(changes(&mut cal)[0], Change::Lost { name, winner });
 }
+
+#[test]
+fn a_claim_on_the_ground_of_a_verdict_that_is_taken_back_learns_that_it_lost() {
+    let [mut ada, mut bob] = directories(["ada", "bob"]);
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
+    bob.apply(&whole(&ada, "ada"));
+    changes(&mut bob);
+    bob.set_unreachable(&node("ada"));
+    let claimed = bob.claim(endpoint("svc"), ClaimMode::Exclusive, at(1));
+    assert_eq!(claimed, Ok(Standing::Owner));
+    bob.set_reachable(&node("ada"), Session(1));
+    let lost = Change::Lost {
+        name: endpoint("svc"),
+        winner: node("ada"),
+    };
+    assert_eq!(changes(&mut bob), [lost]);
+}
+
+#[test]
+fn a_standby_learns_of_a_release_though_the_verdict_before_it_was_not_told() {
+    let [mut ada, mut bob] = directories(["ada", "bob"]);
+    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
+        .unwrap();
+    bob.apply(&whole(&ada, "ada"));
+    bob.set_unreachable(&node("ada"));
+    changes(&mut bob);
+    bob.set_reachable(&node("ada"), Session(1));
+    let claimed = bob.claim(endpoint("svc"), ClaimMode::Standby, at(1));
+    assert_eq!(claimed, Ok(Standing::Standby));
+    ada.release(&endpoint("svc"));
+    tell(&ada, &mut bob, usize::MAX);
+    let promoted = Change::Promoted {
+        name: endpoint("svc"),
+    };
+    assert!(changes(&mut bob).contains(&promoted));
+    assert_eq!(bob.standing(&endpoint("svc")), Some(Standing::Owner));
+}
