@@ -1,5 +1,10 @@
 //! Whole nodes, and everything that can arrive at one.
 
+#![expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "a program looks for the events that it is about"
+)]
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::LazyLock;
@@ -89,7 +94,7 @@ pub fn node_unauthenticated(data: &[u8]) {
     world.start(NODES[1], &keys.bob[0]);
     let flow = world.prove_service(1, 0, FRESH);
     let entropy = Entropy::new(data);
-    let leaf = (entropy.byte() % 2 == 0).then_some(&keys.foreign);
+    let leaf = entropy.byte().is_multiple_of(2).then_some(&keys.foreign);
     let stranger = Peer::new(leaf, &toy::provider(Seal::Checked));
     world.hosts.push(Host::Peer(Box::new(stranger)));
     let overheard = Rc::new(RefCell::new(Vec::new()));
