@@ -5,6 +5,7 @@
 //! the directory thinks of the claims. A message that was decoded encodes and decodes to itself.
 //! Frames are the caller's: `encode` writes what goes into one, or into a datagram.
 
+mod entries;
 mod protobuf;
 
 use std::net::SocketAddr;
@@ -87,6 +88,7 @@ impl ControlMessage {
     /// # Errors
     /// [`MalformedMessage`] names the first field that breaks a rule.
     pub fn decode(bytes: &[u8]) -> Result<Self, MalformedMessage> {
+        entries::check(bytes)?;
         let message: generated::ControlMessage = decode_protobuf("ControlMessage", bytes)?;
         Self::try_from(message)
     }

@@ -73,6 +73,14 @@ pub enum FieldFault {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// It is shorter than anything valid.
+    #[error("has {length} bytes; the shortest that is valid has {limit}")]
+    TooShort {
+        /// Its length, in bytes.
+        length: usize,
+        /// The limit, in bytes.
+        limit: usize,
+    },
     /// It is not an IP address.
     #[error("has {length} bytes; an IP address has 4 or 16")]
     IpLength {
