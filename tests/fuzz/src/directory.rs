@@ -237,12 +237,11 @@ impl Nodes {
             assert_eq!(owner, bob.owner_of(&name));
             assert_eq!(owner, cal.owner_of(&name));
             for directory in &self.directories {
-                let owns = directory.standing(&name) == Some(Standing::Owner);
-                assert_eq!(
-                    owns,
-                    owner == Some(directory.local()),
-                    "{name} has two owners"
-                );
+                let serves = directory.standing(&name) == Some(Standing::Owner);
+                let servers = directory.servers(&name);
+                let should = servers.iter().any(|it| it.owner == *directory.local());
+                assert_eq!(serves, should, "{name} at {}", directory.local());
+                assert_eq!(servers.first().map(|it| &it.owner), owner);
             }
         }
     }
