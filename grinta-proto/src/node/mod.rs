@@ -361,6 +361,7 @@ impl Node {
     #[must_use]
     pub fn wants_turn(&self) -> bool {
         !self.commands.is_empty()
+            || self.control.has_outputs()
             || self.connections.has_touched()
             || (self.phase == Phase::Closing && !self.connections.is_sending())
     }

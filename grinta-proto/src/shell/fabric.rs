@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Labels, Neighbour};
 use crate::name::{EndpointName, FabricName, InvalidName, NodeName};
-use crate::node::control::{Holder, Resolution};
+use crate::node::control::{ForgetError, Holder, Resolution};
 use crate::node::{
     Counters, IdentityConflict, JoinError, JoinReport, Member, Node, NodeError, Snapshot,
     SocketInfo, list,
@@ -216,6 +216,18 @@ impl Fabric {
     /// [`LabelsError`] names the bound that the labels break; nothing changed.
     pub fn set_labels(&self, labels: Labels) -> Result<(), LabelsError> {
         self.shared().with(|state| state.node.set_labels(labels))
+    }
+
+    /// Gives up a member that is down and will not come back, on the operator's word: it counts as
+    /// left, here at once and elsewhere as soon as the others hear of it, nobody seeks it any more,
+    /// and its names are free. Like any that left it stays in the list of members for a time. A
+    /// node that holds it alive doubts the word; a later run of it may join as any other. Does
+    /// nothing to one that has left.
+    ///
+    /// # Errors
+    /// [`ForgetError`] says why it is not given up; nothing changed.
+    pub fn forget(&self, node: &NodeName) -> Result<(), ForgetError> {
+        self.shared().with(|state| state.node.forget(node))
     }
 
     /// Waits until another live process shows itself under this node's name: two processes were

@@ -125,13 +125,12 @@ impl Control {
         self.set_left(&identity);
         let word = self.members.get(name).map(|entry| entry.record(now));
         let message = ControlMessage::Members(word.into_iter().collect());
-        let others: Vec<_> = self
-            .members
-            .active()
-            .map(|entry| entry.identity.clone())
-            .collect();
-        for member in others {
-            self.send_to(&member, message.clone(), Channel::Stream);
+        if matches!(self.life, Life::Present) {
+            let others = self.members.active();
+            let others: Vec<_> = others.map(|entry| entry.identity.clone()).collect();
+            for member in others {
+                self.send_to(&member, message.clone(), Channel::Stream);
+            }
         }
         self.settle(now);
         Ok(())

@@ -403,6 +403,12 @@ impl Control {
         self.outputs.pop_front()
     }
 
+    /// Whether [`Control::poll_output`] has something.
+    #[must_use]
+    pub fn has_outputs(&self) -> bool {
+        !self.outputs.is_empty()
+    }
+
     /// When to call [`Control::handle_timeout`].
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Instant> {

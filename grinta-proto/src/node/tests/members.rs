@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::Labels;
-use crate::node::control::Resolution;
+use crate::node::control::{ForgetError, Resolution};
 use crate::node::testing::{World, endpoint_name, node_name};
 use crate::node::{
-    DialCause, Event, JoinError, JoinReport, Member, MemberEvent, MemberState, Presence,
+    DialCause, Event, HealthSnapshot, JoinError, JoinReport, Member, MemberEvent, MemberState,
+    Presence,
 };
 use crate::wire::code::Code;
 use crate::wire::control::LabelsError;
@@ -171,6 +172,67 @@ fn a_node_alone_leaves_and_returns_at_once_and_shuts_down_after_a_leave() {
     world.node("a").shutdown(Duration::from_secs(5));
     told(&mut world, "a", &Event::Closed);
     assert_eq!(world.now, begun);
+}
+
+#[test]
+fn who_is_down_is_forgotten_with_its_names_and_comes_back_as_a_later_run() {
+    let mut world = World::of(1, &["a", "b", "c"]);
+    let (b, service) = (node_name("b"), endpoint_name("service"));
+    world.serve("b", "service", "a");
+    world.serve("b", "another", "c");
+    let session = world.session_of("a", "b");
+    let present = ForgetError::Present { name: b.clone() };
+    assert_eq!(world.node("a").forget(&b), Err(present));
+    assert_eq!(
+        world.node("a").forget(&node_name("a")),
+        Err(ForgetError::Oneself)
+    );
+    let nobody = node_name("nobody");
+    let unknown = ForgetError::Unknown {
+        name: nobody.clone(),
+    };
+    assert_eq!(world.node("a").forget(&nobody), Err(unknown));
+
+    world.crash("b");
+    for name in ["a", "c"] {
+        world.wait(name, "b is down", down);
+        let resolution = world.node(name).resolve(&service);
+        assert!(matches!(resolution, Resolution::Unreachable { .. }));
+    }
+    let begun = world.now;
+    assert_eq!(world.node("a").forget(&b), Ok(()));
+    assert_eq!(world.node("a").poll_timeout(), Some(begun));
+    for name in ["a", "c"] {
+        assert_eq!(world.wait(name, "b left", left).name, b);
+        let node = world.node(name);
+        assert_eq!(node.resolve(&service), Resolution::NotFound);
+        let snapshot = node.snapshot();
+        assert!(matches!(
+            snapshot.members[1].health,
+            HealthSnapshot::Left { .. }
+        ));
+        assert_eq!(snapshot.names.known, 0);
+    }
+    assert!(world.now < begun + Duration::from_secs(1));
+    assert_eq!(world.node("a").forget(&b), Ok(()));
+    world.serve("c", "service", "a");
+    // Nobody seeks it any more, once what was under way has failed.
+    world.run_for(Duration::from_secs(5));
+    let failed = world.node("a").counters().connections_failed;
+    world.run_for(Duration::from_secs(30));
+    assert_eq!(world.node("a").counters().connections_failed, failed);
+
+    world.start("b", &["c"]);
+    world.join("b").unwrap();
+    for name in ["a", "c"] {
+        world.wait(name, "b is back", |event| match event {
+            Event::Member(MemberEvent::Up(member)) => {
+                (member.name == b && member.session > session).then_some(())
+            }
+            _ => None,
+        });
+    }
+    world.serve("b", "another", "a");
 }
 
 #[test]
