@@ -449,6 +449,7 @@ impl Node {
             ControlEvent::IdentityConflict { other } => {
                 self.note_conflict(now, other.map(|other| other.address));
             }
+            ControlEvent::Displaced => self.step_aside(now),
         }
     }
 

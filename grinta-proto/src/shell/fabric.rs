@@ -234,6 +234,12 @@ impl Fabric {
     /// started with one certificate, and one of them must go. At once if that has happened;
     /// `None` if the fabric is closed first.
     ///
+    /// Both are told. The fabric takes the one that was started last for the node; it goes on as
+    /// before. The other is as after a [`leave`](Self::leave), for good: the
+    /// [`snapshot`](Self::snapshot) shows it as left, it serves its own process and the flows that
+    /// are open, and a [`join`](Self::join) fails with [`JoinError::Displaced`]. Two that cannot
+    /// reach each other are told as far as others show them.
+    ///
     /// # Cancel safety
     /// Safe: nothing is lost.
     pub async fn identity_conflict(&self) -> Option<IdentityConflict> {

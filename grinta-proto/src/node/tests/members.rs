@@ -1,17 +1,19 @@
 //! What nodes tell of themselves: labels, leaves and returns, and a name that two go by.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::config::Labels;
+use crate::name::Session;
 use crate::node::control::{ForgetError, Resolution};
-use crate::node::testing::{World, endpoint_name, node_name};
+use crate::node::testing::{World, accepted, endpoint_name, node_name};
 use crate::node::{
     DialCause, Event, HealthSnapshot, JoinError, JoinReport, Member, MemberEvent, MemberState,
     Presence,
 };
 use crate::wire::code::Code;
-use crate::wire::control::LabelsError;
+use crate::wire::control::{ControlMessage, Health, LabelsError, MemberIdentity, MemberRecord};
 
 #[test]
 fn labels_change_while_a_node_runs() {
@@ -236,23 +238,94 @@ fn who_is_down_is_forgotten_with_its_names_and_comes_back_as_a_later_run() {
 }
 
 #[test]
-fn a_process_that_another_displaces_under_its_name_learns_of_it() {
+fn of_two_processes_under_one_name_the_later_goes_on_and_the_other_steps_aside() {
     let mut world = World::of(1, &["a", "b", "c"]);
     let credentials = world.credentials(&["b"]);
+    let endpoint = world.serve("b", "service", "a");
     world.run_for(Duration::from_secs(1));
     world.start_as("clone", &credentials, &["a"], |config| {
         config.node = node_name("b");
     });
     world.node("clone").join();
-    world.wait("b", "there is another", conflict);
-    assert!(world.node("b").snapshot().identity_conflict.is_some());
+    for name in ["b", "clone"] {
+        world.wait(name, "there is another", conflict);
+        assert!(world.node(name).snapshot().identity_conflict.is_some());
+    }
     world.run_for(Duration::from_secs(20));
-    // It is told once, not fought over.
-    assert!(!world.has_told("b", |event| conflict(event).is_some()));
+    // Both are told once, and nothing is fought over.
+    for name in ["b", "clone"] {
+        assert!(!world.has_told(name, |event| conflict(event).is_some()));
+        assert!(!world.has_told(name, |event| down(event).is_some()));
+    }
     let session = world.session_of("a", "b");
+    assert_eq!(world.node("clone").own_member().session, session);
+    assert_eq!(world.node("clone").snapshot().presence, Presence::Present);
+    assert!(world.node("a").identity_conflict().is_none());
+
+    // Who was displaced serves its own process, and stays away.
+    assert_eq!(world.node("b").snapshot().presence, Presence::Left);
+    assert_eq!(world.join("b"), Err(JoinError::Displaced));
+    let at_home = world.dial("b", "service");
+    let incoming = world.incoming("b", endpoint);
+    world.node("b").answer(incoming.id, accepted());
+    world.dialled("b", at_home).unwrap();
     world.run_for(Duration::from_secs(20));
     assert_eq!(world.session_of("a", "b"), session);
-    assert!(world.node("a").identity_conflict().is_none());
+
+    // The other is a member as any: held down while it was cut off, it renews.
+    world.take_events("a");
+    world.cut("a", "clone");
+    world.cut("c", "clone");
+    world.wait("a", "the clone is down", down);
+    world.heal();
+    world.until("the clone is back", |world| {
+        let mut members = world.node("a").members();
+        members
+            .any(|member| member.session == session && member.state == MemberState::Alive)
+            .then_some(())
+    });
+}
+
+#[test]
+fn a_node_that_meets_itself_as_it_was_a_moment_ago_is_in_no_conflict() {
+    // Half a millisecond is half of a datagram's way: one of these moments is between the Hello
+    // and its arrival.
+    for half_milliseconds in 0..16 {
+        let mut world = World::new(1);
+        world.start("b", &[]);
+        world.join("b").unwrap();
+        world.advertise("a", SocketAddr::from(([10, 9, 9, 9], 7000)));
+        world.start("a", &["b"]);
+        world.join("a").unwrap();
+        let (now, inside) = (world.now, world.address("a"));
+        world.node("a").contact(now, inside);
+        world.run_for(half_milliseconds * Duration::from_micros(500));
+
+        let now = world.now;
+        let node = world.node("a");
+        let own = node.control.identity();
+        let session = Session(own.session.0 + 5);
+        let later = MemberRecord {
+            identity: MemberIdentity {
+                name: own.name,
+                address: own.address,
+                session,
+                bump: 0,
+            },
+            incarnation: 0,
+            health: Health::Alive,
+            labels: None,
+            gone_for: Duration::ZERO,
+        };
+        let told = ControlMessage::Members(vec![later]);
+        let told = node.control.handle_message(now, &node_name("b"), told);
+        assert_eq!(told, Ok(()));
+        world.run_for(Duration::from_secs(1));
+        let node = world.node("a");
+        assert!(node.own_member().session > session);
+        assert_eq!(node.identity_conflict(), None, "{half_milliseconds}");
+        assert!(node.counters().connections_failed >= 1);
+    }
 }
 
 #[test]
