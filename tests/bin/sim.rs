@@ -30,7 +30,7 @@ enum Call {
     /// Runs many seeds. The last line is `seeds N passed N failed N simulated_s S wall_s W`.
     Swarm(SwarmArguments),
     /// Runs one seed or plan. The last line is `hash H`.
-    Replay(ReplayArguments),
+    Replay(Box<ReplayArguments>),
     /// Looks for the least plan that breaks the same invariant, and prints it.
     Shrink(ShrinkArguments),
     /// Prints the plan of a seed, or tells its history.
@@ -114,7 +114,7 @@ struct Source {
 fn main() -> ExitCode {
     let done = match Arguments::parse().call {
         Call::Swarm(arguments) => Ok(swarm(&arguments)),
-        Call::Replay(arguments) => replay(arguments),
+        Call::Replay(arguments) => replay(*arguments),
         Call::Shrink(arguments) => shrink(&arguments),
         Call::Show(arguments) => show(&arguments),
     };

@@ -317,6 +317,19 @@ impl State {
         }
     }
 
+    /// Notes what became of an endpoint, and wakes its tasks.
+    fn tell_endpoint(
+        &mut self,
+        endpoint: EndpointId,
+        wakes: &mut Wakes,
+        note: impl FnOnce(&mut EndpointSlot),
+    ) {
+        if let Some(slot) = self.endpoints.get_mut(&endpoint) {
+            note(slot);
+            slot.waiters.wake_into(wakes);
+        }
+    }
+
     fn dispatch_one(&mut self, event: Event, wakes: &mut Wakes) {
         match event {
             Event::Member(event) => {
@@ -331,32 +344,16 @@ impl State {
                 self.join.waker.wake_into(wakes);
             }
             Event::EndpointOpened { endpoint, result } => {
-                if let Some(slot) = self.endpoints.get_mut(&endpoint) {
-                    slot.opened = Some(result);
-                    slot.waiters.wake_into(wakes);
-                }
+                self.tell_endpoint(endpoint, wakes, |slot| slot.opened = Some(result));
             }
-            Event::Incoming { endpoint } => {
-                if let Some(slot) = self.endpoints.get_mut(&endpoint) {
-                    slot.waiters.wake_into(wakes);
-                }
+            Event::Incoming { endpoint } | Event::OwnerChanged { endpoint } => {
+                self.tell_endpoint(endpoint, wakes, |_| {});
             }
             Event::NameLost { endpoint, winner } => {
-                if let Some(slot) = self.endpoints.get_mut(&endpoint) {
-                    slot.lost_to = Some(winner);
-                    slot.waiters.wake_into(wakes);
-                }
+                self.tell_endpoint(endpoint, wakes, |slot| slot.lost_to = Some(winner));
             }
             Event::NameRegained { endpoint } => {
-                if let Some(slot) = self.endpoints.get_mut(&endpoint) {
-                    slot.lost_to = None;
-                    slot.waiters.wake_into(wakes);
-                }
-            }
-            Event::OwnerChanged { endpoint } => {
-                if let Some(slot) = self.endpoints.get_mut(&endpoint) {
-                    slot.waiters.wake_into(wakes);
-                }
+                self.tell_endpoint(endpoint, wakes, |slot| slot.lost_to = None);
             }
             Event::Name(event) => {
                 let queue_max = self.node.limits().watch_queue_max;

@@ -538,18 +538,6 @@ mod tests {
             fault(unknown),
             "malformed MemberRecord: state: 0 is not a known value"
         );
-        let answer = |view| generated::NameAnswer { query: 1, view };
-        assert_eq!(
-            fault(of(Kind::NameAnswer(answer(None)))),
-            "malformed NameAnswer: view: is missing",
-        );
-        let unknown = answer(Some(generated::name_answer::View::None(0)));
-        assert_eq!(
-            fault(of(Kind::NameAnswer(unknown))),
-            "malformed NameAnswer: none: 0 is not a known value",
-        );
-        let nameless = generated::NameQuery::default();
-        assert!(fault(of(Kind::NameQuery(nameless))).starts_with("malformed NameQuery: name:"));
         let many = vec![record; ENTRIES_MAX + 1];
         let error = ControlMessage::decode(
             &of(Kind::Members(generated::MemberList { members: many })).encode_to_vec(),
@@ -569,6 +557,28 @@ mod tests {
                 fault
             })
         );
+    }
+
+    #[test]
+    fn queries_and_answers_keep_their_rules() {
+        use generated::control_message::Kind;
+        let fault = |kind| {
+            let message = generated::ControlMessage { kind: Some(kind) };
+            let decoded = ControlMessage::decode(&message.encode_to_vec());
+            decoded.unwrap_err().to_string()
+        };
+        let answer = |view| generated::NameAnswer { query: 1, view };
+        assert_eq!(
+            fault(Kind::NameAnswer(answer(None))),
+            "malformed NameAnswer: view: is missing",
+        );
+        let unknown = answer(Some(generated::name_answer::View::None(0)));
+        assert_eq!(
+            fault(Kind::NameAnswer(unknown)),
+            "malformed NameAnswer: none: 0 is not a known value",
+        );
+        let nameless = generated::NameQuery::default();
+        assert!(fault(Kind::NameQuery(nameless)).starts_with("malformed NameQuery: name:"));
     }
 
     #[test]

@@ -44,6 +44,7 @@ async fn a_standby_takes_over_from_an_endpoint_that_closes(world: &World) {
     let (mut sender, mut receiver) = zip(dial, take).await;
     sender.send("taken over".to_owned()).await.unwrap();
     assert_eq!(receiver.recv().await.unwrap().unwrap(), "taken over");
+    drop((sender, receiver));
     sides.client.shutdown().await;
     assert_eq!(standby.standing_changed(&Standing::Owner).await, None);
     assert_eq!(standby.accept().await.unwrap_err(), AcceptError::Closed);
@@ -92,6 +93,7 @@ async fn a_claim_that_no_member_confirms_in_time(world: &World) {
     let (deaf, lifeline) = world.start_mortal(deaf).await;
     deaf.join().await.unwrap();
     drop(lifeline);
+    deaf.closed().await;
     let opening = server.endpoint("service").confirmed(0.5);
     let error = opening.confirm_timeout(Duration::from_millis(50)).await;
     let refusal = EndpointRefusal::Unconfirmed {
@@ -149,6 +151,7 @@ async fn a_query_that_nobody_answers(world: &World) {
     let (deaf, lifeline) = world.start_mortal(deaf).await;
     deaf.join().await.unwrap();
     drop(lifeline);
+    deaf.closed().await;
     let unanswered = server
         .query("service")
         .deadline(Duration::from_millis(50))

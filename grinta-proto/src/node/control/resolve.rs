@@ -462,7 +462,10 @@ mod tests {
             silent,
         };
         let concluded = conclude(QueryMode::Vote { participation }, &ballot)?;
-        Some(concluded.map(|owner| owner.map_or("nobody".to_owned(), |owner| owner.to_string())))
+        Some(
+            concluded
+                .map(|owner| owner.map_or_else(|| "nobody".to_owned(), |owner| owner.to_string())),
+        )
     }
 
     #[test]

@@ -54,7 +54,7 @@ enum Stage {
 }
 
 impl Control {
-    /// One round: one member at random, and one that is down or a seed.
+    /// One round: one member at random, and but for the early rounds one that is down or a seed.
     pub(super) fn push_pull(&mut self, now: Instant) {
         self.exchanges.retain(|_, exchange| exchange.deadline > now);
         let active = self.members.active();
@@ -62,13 +62,14 @@ impl Control {
         if let Some((name, address)) = active.choose(&mut self.rng) {
             self.begin_exchange(now, &name, address);
         }
-        self.contact_beyond(now);
         self.directory.collect(RELEASES_KEPT);
-        let interval = match self.early_rounds {
-            0 => self.config.push_pull_interval,
-            _ => self.config.push_pull_interval / EARLY_SHARE,
+        let interval = if self.early_rounds == 0 {
+            self.contact_beyond(now);
+            self.config.push_pull_interval
+        } else {
+            self.early_rounds -= 1;
+            self.config.push_pull_interval / EARLY_SHARE
         };
-        self.early_rounds = self.early_rounds.saturating_sub(1);
         let next = self.jittered(interval, 90..=110);
         let timer = self.timers.arm(now, next, ControlTimer::PushPull);
         self.push_pull_timer = Some(timer);

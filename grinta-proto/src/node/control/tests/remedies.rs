@@ -39,10 +39,11 @@ fn a_suspect_has_its_time_wherever_word_of_its_death_comes_from() {
             gone_for: Duration::ZERO,
         };
         let message = ControlMessage::Members(vec![record]);
-        // This node is alone with the word: nobody else tells it.
-        let mut alone =
-            |control: &mut Control, now, _| control.handle_message(now, &name(1), message.clone());
-        world.act(0, &mut alone).unwrap();
+        world
+            .act(0, |control, now, _| {
+                control.handle_message(now, &name(1), message)
+            })
+            .unwrap();
         world.node(0).control.member(&name(3)).unwrap().state
     };
     assert_eq!(hear(&mut world, Health::Down), MemberState::Suspect);

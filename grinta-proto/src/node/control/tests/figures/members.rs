@@ -147,7 +147,7 @@ fn members_that_freeze_and_wake_accuse_nobody_who_is_well() {
 }
 
 #[test]
-fn a_thousand_members_take_a_few_hundred_kilobytes() {
+fn a_thousand_members_take_less_than_a_megabyte() {
     let mut world = World::of(71, 2);
     let record = |index| MemberRecord {
         identity: MemberIdentity {
@@ -178,8 +178,9 @@ fn a_thousand_members_take_a_few_hundred_kilobytes() {
             .unwrap();
         world.forget_events();
     });
+    // With what is yet to be told of each.
     eprintln!("memory: {} B for 1000 members", held.bytes_current);
-    assert!(held.bytes_current <= 700_000, "{held:?}");
+    assert!(held.bytes_current <= 1_000_000, "{held:?}");
 }
 
 /// How long it takes until a crash among a hundred is known everywhere.
