@@ -9,7 +9,7 @@ use crate::node::{Command, Node};
 pub struct SleepId(pub(crate) u64);
 
 impl Node {
-    /// Ends with [`Event::Woken`] when `duration` has passed.
+    /// Ends with [`Event::Woken`](crate::node::Event::Woken) when `duration` has passed.
     pub fn sleep(&mut self, duration: Duration) -> SleepId {
         self.issued += 1;
         let id = SleepId(self.issued);

@@ -236,9 +236,10 @@ impl Fabric {
     ///
     /// Both are told. The fabric takes the one that was started last for the node; it goes on as
     /// before. The other is as after a [`leave`](Self::leave), for good: the
-    /// [`snapshot`](Self::snapshot) shows it as left, it serves its own process and the flows that
-    /// are open, and a [`join`](Self::join) fails with [`JoinError::Displaced`]. Two that cannot
-    /// reach each other are told as far as others show them.
+    /// [`snapshot`](Self::snapshot) shows it as left, it serves its own process alone, and a
+    /// [`join`](Self::join) fails with [`JoinError::Displaced`]. Its flows with other nodes break, as
+    /// after a restart, where that one takes its place. Two that cannot reach each other are told
+    /// as far as others show them.
     ///
     /// # Cancel safety
     /// Safe: nothing is lost.
