@@ -1,15 +1,84 @@
-//! How an endpoint comes to its name, loses it and gets it back.
+//! The endpoints of this node, as a program uses them; and how one comes to its name, loses it and
+//! gets it back.
 
 use std::time::{Duration, Instant};
 
 use crate::name::{EndpointName, NodeName};
 use crate::node::control::{self, ClaimError, ClaimMode, ConfirmError};
-use crate::node::endpoint::{Claiming, EndpointId, EndpointRefusal, Hold, Standing};
+use crate::node::endpoint::{
+    Claiming, EndpointId, EndpointRefusal, Hold, Incoming, IncomingId, Origin, Standing,
+};
 use crate::node::event::Event;
-use crate::node::{Node, refusal};
-use crate::wire::stream::RefusalReason;
+use crate::node::{Command, Node, refusal};
+use crate::wire::stream::{FlowAnswer, RefusalReason};
 
 impl Node {
+    /// Claims a name for an endpoint of this node. Ends with [`Event::EndpointOpened`].
+    ///
+    /// # Errors
+    /// [`EndpointRefusal`] if this node holds the name, or too many.
+    pub fn open_endpoint(
+        &mut self,
+        name: &EndpointName,
+        queue_max: usize,
+        claiming: Claiming,
+    ) -> Result<EndpointId, EndpointRefusal> {
+        let limit = self.config.limits.endpoints_max;
+        if self.endpoints.len() >= limit {
+            return Err(EndpointRefusal::TooMany { limit });
+        }
+        let id = self
+            .endpoints
+            .insert(name, queue_max, claiming)
+            .ok_or_else(|| ClaimError::AlreadyHeld { name: name.clone() })?;
+        self.commands.push_back(Command::Claim(id));
+        Ok(id)
+    }
+
+    /// Releases the endpoint's name and refuses the flows that wait at it. Open flows live on.
+    pub fn close_endpoint(&mut self, endpoint: EndpointId) {
+        let Some((name, waiting)) = self.endpoints.remove(endpoint) else {
+            return;
+        };
+        for incoming in waiting {
+            self.deliver(
+                incoming,
+                refusal(RefusalReason::NotFound, "the endpoint was closed"),
+            );
+        }
+        self.commands.push_back(Command::Release(name));
+    }
+
+    /// The flow that has waited longest at an endpoint. It must be answered.
+    pub fn take_incoming(&mut self, endpoint: EndpointId) -> Option<Incoming> {
+        self.endpoints.take(endpoint)
+    }
+
+    /// Answers a flow. Returns whether its dialler was still there.
+    pub fn answer(&mut self, incoming: IncomingId, answer: FlowAnswer) -> bool {
+        match self.endpoints.settle(incoming) {
+            Some(incoming) => self.deliver(incoming, answer),
+            None => false,
+        }
+    }
+
+    /// What an endpoint has to do with its name; `None` until it is open.
+    #[must_use]
+    pub fn standing(&self, endpoint: EndpointId) -> Option<&Standing> {
+        self.endpoints.standing(endpoint)
+    }
+
+    /// Brings an answer to whoever dialled.
+    pub(super) fn deliver(&mut self, incoming: Incoming, answer: FlowAnswer) -> bool {
+        match incoming.origin {
+            Origin::Local { dial } => self.answer_here(dial, answer),
+            Origin::Remote { flow, .. } => self
+                .connections
+                .touch(flow.peer)
+                .is_some_and(|peer| peer.answer(flow.stream, &incoming.open, &answer)),
+        }
+    }
+
     pub(super) fn claim(&mut self, now: Instant, unix_time: Duration, endpoint: EndpointId) {
         let Some((name, claiming)) = self.endpoints.claiming(endpoint) else {
             return;

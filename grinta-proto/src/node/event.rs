@@ -464,6 +464,9 @@ pub enum JoinError {
     /// The node left the fabric meanwhile.
     #[error("the node left the fabric before it had joined")]
     Left,
+    /// Another process goes by this node's name, and the fabric takes that one for the node.
+    #[error("another process goes by this node's name; start this one under a name of its own")]
+    Displaced,
     /// The node is shutting down.
     #[error("the node is shutting down")]
     ShuttingDown,

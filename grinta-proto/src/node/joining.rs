@@ -141,6 +141,10 @@ impl Node {
                 .events
                 .push_back(Event::Joined(Err(JoinError::ShuttingDown)));
         }
+        if self.control.is_displaced() {
+            let displaced = Event::Joined(Err(JoinError::Displaced));
+            return self.events.push_back(displaced);
+        }
         if self.join.is_some() {
             return self
                 .events

@@ -61,6 +61,16 @@ impl Node {
         self.follow(now);
     }
 
+    /// The fabric takes another process for this node: as after a leave, but for good.
+    pub(super) fn step_aside(&mut self, now: Instant) {
+        if self.phase == Phase::Running {
+            self.phase = Phase::Leaving;
+            self.end_join(JoinError::Displaced);
+            self.end_dials_abroad(now);
+        }
+        self.note_left(now);
+    }
+
     pub(super) fn begin_shutdown(&mut self, now: Instant, grace: Duration) {
         let has_left = match self.phase {
             Phase::Running | Phase::Leaving => false,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::Labels;
 use crate::name::NodeName;
-use crate::node::control::Identity;
+use crate::node::control::{ForgetError, Identity};
 use crate::node::event::{Event, Member, MemberEvent, MemberState};
 use crate::node::leaving::Phase;
 use crate::node::{Command, Node};
@@ -32,6 +32,16 @@ impl Node {
         check_labels(&labels)?;
         self.commands.push_back(Command::SetLabels(labels));
         Ok(())
+    }
+
+    /// Takes an operator's word that a member which is down will not come back: it counts as left,
+    /// here at once and elsewhere as soon as the others hear of it, and its names are free. Does
+    /// nothing to one that has left.
+    ///
+    /// # Errors
+    /// [`ForgetError`]; nothing changed.
+    pub fn forget(&mut self, node: &NodeName) -> Result<(), ForgetError> {
+        self.control.forget(self.now, node)
     }
 
     /// This node, as a member.

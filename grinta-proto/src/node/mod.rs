@@ -24,7 +24,7 @@ use crate::wire::stream::{FlowAnswer, Hello, RefusalReason};
 
 use self::choosing::Turns;
 use self::connections::{Arrived, Connections};
-use self::control::{ClaimError, Control, Identity, NamePage, QueryId, QueryRequest};
+use self::control::{Control, Identity, NamePage, QueryId, QueryRequest};
 use self::dial::Dial;
 use self::endpoint::Endpoints;
 use self::joining::Join;
@@ -361,6 +361,7 @@ impl Node {
     #[must_use]
     pub fn wants_turn(&self) -> bool {
         !self.commands.is_empty()
+            || self.control.has_outputs()
             || self.connections.has_touched()
             || (self.phase == Phase::Closing && !self.connections.is_sending())
     }
@@ -384,57 +385,6 @@ impl Node {
     /// [`Event::Left`] and [`Event::Closed`] tell how far it is.
     pub fn shutdown(&mut self, grace: Duration) {
         self.commands.push_back(Command::Shutdown(grace));
-    }
-
-    // What the user wants: endpoints.
-
-    /// Claims a name for an endpoint of this node. Ends with [`Event::EndpointOpened`].
-    ///
-    /// # Errors
-    /// [`EndpointRefusal`] if this node holds the name, or too many.
-    pub fn open_endpoint(
-        &mut self,
-        name: &EndpointName,
-        queue_max: usize,
-        claiming: Claiming,
-    ) -> Result<EndpointId, EndpointRefusal> {
-        let limit = self.config.limits.endpoints_max;
-        if self.endpoints.len() >= limit {
-            return Err(EndpointRefusal::TooMany { limit });
-        }
-        let id = self
-            .endpoints
-            .insert(name, queue_max, claiming)
-            .ok_or_else(|| ClaimError::AlreadyHeld { name: name.clone() })?;
-        self.commands.push_back(Command::Claim(id));
-        Ok(id)
-    }
-
-    /// Releases the endpoint's name and refuses the flows that wait at it. Open flows live on.
-    pub fn close_endpoint(&mut self, endpoint: EndpointId) {
-        let Some((name, waiting)) = self.endpoints.remove(endpoint) else {
-            return;
-        };
-        for incoming in waiting {
-            self.deliver(
-                incoming,
-                refusal(RefusalReason::NotFound, "the endpoint was closed"),
-            );
-        }
-        self.commands.push_back(Command::Release(name));
-    }
-
-    /// The flow that has waited longest at an endpoint. It must be answered.
-    pub fn take_incoming(&mut self, endpoint: EndpointId) -> Option<Incoming> {
-        self.endpoints.take(endpoint)
-    }
-
-    /// Answers a flow. Returns whether its dialler was still there.
-    pub fn answer(&mut self, incoming: IncomingId, answer: FlowAnswer) -> bool {
-        match self.endpoints.settle(incoming) {
-            Some(incoming) => self.deliver(incoming, answer),
-            None => false,
-        }
     }
 
     // What the user wants: names.
@@ -562,33 +512,6 @@ impl Node {
         }
     }
 
-    // What the user wants: time.
-
-    /// Ends with [`Event::Woken`] when `duration` has passed.
-    pub fn sleep(&mut self, duration: Duration) -> SleepId {
-        self.issued += 1;
-        let id = SleepId(self.issued);
-        self.commands.push_back(Command::Sleep(id, duration));
-        id
-    }
-
-    /// How long a sleep still takes, as of the last turn; `None` if it has ended, or begins with
-    /// the next turn.
-    #[must_use]
-    pub fn sleep_left(&self, sleep: SleepId) -> Option<Duration> {
-        let timer = self.sleeps.get(&sleep)?;
-        Some(timer.deadline().saturating_duration_since(self.now))
-    }
-
-    /// Gives up a sleep that has not ended.
-    pub fn cancel_sleep(&mut self, sleep: SleepId) {
-        self.commands
-            .retain(|command| !matches!(command, Command::Sleep(id, _) if *id == sleep));
-        if let Some(timer) = self.sleeps.remove(&sleep) {
-            self.timers.disarm(timer);
-        }
-    }
-
     fn write_up_to(
         &mut self,
         flow: FlowId,
@@ -646,12 +569,6 @@ impl Node {
     #[must_use]
     pub fn names(&self, prefix: &str, after: Option<&EndpointName>, limit: usize) -> NamePage {
         self.control.names(prefix, after, limit)
-    }
-
-    /// What an endpoint has to do with its name; `None` until it is open.
-    #[must_use]
-    pub fn standing(&self, endpoint: EndpointId) -> Option<&Standing> {
-        self.endpoints.standing(endpoint)
     }
 
     /// What was counted since the start.
@@ -720,17 +637,6 @@ impl Node {
             Command::SetLabels(labels) => self.change_labels(now, labels),
             Command::Leave => self.begin_leave(now),
             Command::Shutdown(grace) => self.begin_shutdown(now, grace),
-        }
-    }
-
-    /// Brings an answer to whoever dialled.
-    fn deliver(&mut self, incoming: Incoming, answer: FlowAnswer) -> bool {
-        match incoming.origin {
-            Origin::Local { dial } => self.answer_here(dial, answer),
-            Origin::Remote { flow, .. } => self
-                .connections
-                .touch(flow.peer)
-                .is_some_and(|peer| peer.answer(flow.stream, &incoming.open, &answer)),
         }
     }
 }

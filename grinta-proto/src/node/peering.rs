@@ -23,7 +23,7 @@ use crate::wire::stream::{Hello, OpenFlow, RefusalReason};
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Redial {
     failures: u32,
-    not_before: Instant,
+    pub(super) not_before: Instant,
 }
 
 impl Node {
@@ -449,6 +449,7 @@ impl Node {
             ControlEvent::IdentityConflict { other } => {
                 self.note_conflict(now, other.map(|other| other.address));
             }
+            ControlEvent::Displaced => self.step_aside(now),
         }
     }
 
@@ -526,7 +527,7 @@ impl Node {
     }
 
     /// Doubles the time until gossip dials a node again, with jitter.
-    fn note_failure(&mut self, now: Instant, node: &NodeName) {
+    pub(super) fn note_failure(&mut self, now: Instant, node: &NodeName) {
         let held = self.held.remove(node).unwrap_or_default();
         self.counters.control_messages_dropped += held.len() as u64;
         let member = self.control.member(node);

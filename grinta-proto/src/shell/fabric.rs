@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Labels, Neighbour};
 use crate::name::{EndpointName, FabricName, InvalidName, NodeName};
-use crate::node::control::{Holder, Resolution};
+use crate::node::control::{ForgetError, Holder, Resolution};
 use crate::node::{
     Counters, IdentityConflict, JoinError, JoinReport, Member, Node, NodeError, Snapshot,
     SocketInfo, list,
@@ -218,9 +218,28 @@ impl Fabric {
         self.shared().with(|state| state.node.set_labels(labels))
     }
 
+    /// Gives up a member that is down and will not come back, on the operator's word: it counts as
+    /// left, here at once and elsewhere as soon as the others hear of it, nobody seeks it any more,
+    /// and its names are free. Like any that left it stays in the list of members for a time. A
+    /// node that holds it alive doubts the word; a later run of it may join as any other. Does
+    /// nothing to one that has left.
+    ///
+    /// # Errors
+    /// [`ForgetError`] says why it is not given up; nothing changed.
+    pub fn forget(&self, node: &NodeName) -> Result<(), ForgetError> {
+        self.shared().with(|state| state.node.forget(node))
+    }
+
     /// Waits until another live process shows itself under this node's name: two processes were
     /// started with one certificate, and one of them must go. At once if that has happened;
     /// `None` if the fabric is closed first.
+    ///
+    /// Both are told. The fabric takes the one that was started last for the node; it goes on as
+    /// before. The other is as after a [`leave`](Self::leave), for good: the
+    /// [`snapshot`](Self::snapshot) shows it as left, it serves its own process alone, and a
+    /// [`join`](Self::join) fails with [`JoinError::Displaced`]. Its flows with other nodes break, as
+    /// after a restart, where that one takes its place. Two that cannot reach each other are told
+    /// as far as others show them.
     ///
     /// # Cancel safety
     /// Safe: nothing is lost.

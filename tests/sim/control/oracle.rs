@@ -147,7 +147,7 @@ impl Oracle {
             ControlEvent::Name(
                 NameEvent::Appeared { name, owner } | NameEvent::Moved { name, owner, .. },
             ) => self.check_claimant(name, owner),
-            ControlEvent::IdentityConflict { .. } => {
+            ControlEvent::IdentityConflict { .. } | ControlEvent::Displaced => {
                 // A node that is held down again and again takes it for another with its name.
                 if !self.is_calm_since(now.checked_sub(RENEWAL_WINDOW)) {
                     return Ok(());

@@ -267,12 +267,20 @@ impl Control {
     pub(super) fn follow(&mut self, now: Instant, verdict: Verdict, other: Option<Identity>) {
         match verdict {
             Verdict::Pass | Verdict::Ignore => {}
-            Verdict::Conflict => {
-                let event = ControlEvent::IdentityConflict { other };
-                self.outputs.push_back(ControlOutput::Event(event));
+            Verdict::Conflict => self.tell_conflict(other),
+            Verdict::Displaced { known } => {
+                if !known {
+                    self.tell_conflict(other.clone());
+                }
+                self.step_aside(other.map(|other| other.address));
             }
             Verdict::Outlive(session) => self.outlive(now, session),
         }
+    }
+
+    fn tell_conflict(&mut self, other: Option<Identity>) {
+        let event = ControlEvent::IdentityConflict { other };
+        self.outputs.push_back(ControlOutput::Event(event));
     }
 
     /// Begins a session after one that an earlier run of this node had. What this node claimed

@@ -98,12 +98,13 @@ pub enum ControlEvent {
         /// Whether it is confirmed. Else it is withdrawn.
         result: Result<(), ConfirmError>,
     },
-    /// Another live node has this node's name. This node stops renewing itself; one of the two
-    /// must go.
+    /// Another live node has this node's name; one of the two must go.
     IdentityConflict {
         /// The other, as far as it showed itself.
         other: Option<Identity>,
     },
+    /// The others take that node for the later run of this one, which takes part no more.
+    Displaced,
 }
 
 /// A node that serves a name, as [`Control::holders`](super::Control::holders) tells.

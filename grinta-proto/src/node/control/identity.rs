@@ -4,6 +4,10 @@
 //! would hear of each other in the same words and renew against each other for ever. So renewals
 //! are counted, and what this node never said of itself is a conflict, with one exception: a
 //! session later than ours may be an earlier run of ours, before the clock went back.
+//!
+//! A conflict has two sides. Whom the fabric takes for the later run goes on as before. The other
+//! is *displaced*: no word of it counts any more, so it steps aside, and seeks the first once to
+//! show itself, for that one would never hear of it.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,6 +21,7 @@ pub(super) struct Guard {
     renewals: VecDeque<Instant>,
     adopted: bool,
     conflict: bool,
+    displaced: bool,
     told_storm: bool,
 }
 
@@ -31,6 +36,11 @@ pub(super) enum Verdict {
     Outlive(Session),
     /// Tell the program that another node has our name. Said once.
     Conflict,
+    /// Others take another node for the later run of ours. Said once.
+    Displaced {
+        /// Whether the program has been told of it before.
+        known: bool,
+    },
 }
 
 impl Guard {
@@ -49,7 +59,7 @@ impl Guard {
             return Verdict::Ignore;
         }
         if theirs != ours {
-            return self.report();
+            return self.displace();
         }
         match health {
             Health::Alive => Verdict::Ignore,
@@ -59,12 +69,27 @@ impl Guard {
     }
 
     /// Judges a session of ours that is later than ours.
-    pub(super) fn judge_session(&mut self, session: Session) -> Verdict {
-        if self.adopted || session.0 == u64::MAX {
-            return self.report();
+    fn judge_session(&mut self, session: Session) -> Verdict {
+        if self.adopted || self.conflict || session.0 == u64::MAX {
+            return self.displace();
         }
         self.adopted = true;
         Verdict::Outlive(session)
+    }
+
+    /// Judges claims of `session` under our name that we never made. They do not show who made
+    /// them: whether we are displaced is for news of the members to tell.
+    pub(super) fn judge_claims(&mut self, ours: Session, session: Session) -> Verdict {
+        let is_earlier_run = session > ours && !self.adopted && session.0 != u64::MAX;
+        if is_earlier_run && !self.conflict {
+            return self.judge_session(session);
+        }
+        self.report()
+    }
+
+    /// Whether others take another node for the later run of ours.
+    pub(super) const fn is_displaced(&self) -> bool {
+        self.displaced
     }
 
     /// Another node showed itself under our name.
@@ -75,9 +100,17 @@ impl Guard {
         }
     }
 
+    fn displace(&mut self) -> Verdict {
+        let known = std::mem::replace(&mut self.conflict, true);
+        match std::mem::replace(&mut self.displaced, true) {
+            true => Verdict::Ignore,
+            false => Verdict::Displaced { known },
+        }
+    }
+
     /// We are held down: renew, unless that happened too often of late.
     fn judge_death(&mut self, now: Instant) -> Verdict {
-        if self.conflict {
+        if self.displaced {
             return Verdict::Ignore;
         }
         while let Some(first) = self.renewals.front()

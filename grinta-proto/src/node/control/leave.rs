@@ -2,6 +2,7 @@
 //! same said of a member that can no longer say it.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Instant;
 
 use rand::seq::IteratorRandom;
@@ -66,14 +67,7 @@ impl Control {
             ..Hearsay::default()
         };
         self.absorb(now, outcome, &gone);
-        self.end_seeking();
-        for timer in [self.gossip_timer.take(), self.push_pull_timer.take()]
-            .into_iter()
-            .flatten()
-        {
-            self.timers.disarm(timer);
-        }
-        self.exchanges.clear();
+        self.end_rounds();
         let told: Vec<_> = self
             .members
             .active()
@@ -98,6 +92,35 @@ impl Control {
         if wanted == 0 {
             self.finish_leave();
         }
+    }
+
+    /// Another process displaced this one: it takes part no more and tells nobody but that one,
+    /// if it is known where.
+    pub(super) fn step_aside(&mut self, other: Option<SocketAddr>) {
+        if !matches!(self.life, Life::Present) {
+            return;
+        }
+        self.life = Life::Left;
+        self.end_questions();
+        self.end_rounds();
+        let ours = self.swim.identity().address;
+        let connect = other.filter(|address| *address != ours);
+        let connect = connect.map(|address| ControlOutput::Connect { address });
+        self.outputs.extend(connect);
+        self.outputs
+            .push_back(ControlOutput::Event(ControlEvent::Displaced));
+    }
+
+    /// No round of anything comes any more.
+    fn end_rounds(&mut self) {
+        self.end_seeking();
+        for timer in [self.gossip_timer.take(), self.push_pull_timer.take()]
+            .into_iter()
+            .flatten()
+        {
+            self.timers.disarm(timer);
+        }
+        self.exchanges.clear();
     }
 
     /// Takes an operator's word that a member which is down will not come back: it counts as left,
@@ -125,13 +148,12 @@ impl Control {
         self.set_left(&identity);
         let word = self.members.get(name).map(|entry| entry.record(now));
         let message = ControlMessage::Members(word.into_iter().collect());
-        let others: Vec<_> = self
-            .members
-            .active()
-            .map(|entry| entry.identity.clone())
-            .collect();
-        for member in others {
-            self.send_to(&member, message.clone(), Channel::Stream);
+        if matches!(self.life, Life::Present) {
+            let others = self.members.active();
+            let others: Vec<_> = others.map(|entry| entry.identity.clone()).collect();
+            for member in others {
+                self.send_to(&member, message.clone(), Channel::Stream);
+            }
         }
         self.settle(now);
         Ok(())

@@ -303,8 +303,11 @@ impl Control {
 
     /// Joins the fabric through any of `seeds`: they are tried until one has told all it knows,
     /// and again whenever no member is left. A node that left comes back. Without seeds, and
-    /// without any so far, the node is synced at once.
+    /// without any so far, the node is synced at once. One that is displaced stays away.
     pub fn join(&mut self, now: Instant, seeds: &[SocketAddr]) {
+        if self.is_displaced() {
+            return;
+        }
         if matches!(self.life, Life::Leaving { .. }) {
             self.finish_leave();
         }
@@ -397,10 +400,22 @@ impl Control {
         self.is_synced
     }
 
+    /// Whether the others take another node for the later run of this one.
+    #[must_use]
+    pub const fn is_displaced(&self) -> bool {
+        self.guard.is_displaced()
+    }
+
     /// What to do next.
     #[must_use]
     pub fn poll_output(&mut self) -> Option<ControlOutput> {
         self.outputs.pop_front()
+    }
+
+    /// Whether [`Control::poll_output`] has something.
+    #[must_use]
+    pub fn has_outputs(&self) -> bool {
+        !self.outputs.is_empty()
     }
 
     /// When to call [`Control::handle_timeout`].

@@ -201,10 +201,8 @@ impl Control {
 
     /// Somebody holds claims of ours that we never made.
     pub(super) fn hear_disowned(&mut self, now: Instant, session: Session) {
-        let verdict = match session > self.swim.identity().session {
-            true => self.guard.judge_session(session),
-            false => self.guard.report(),
-        };
+        let ours = self.swim.identity().session;
+        let verdict = self.guard.judge_claims(ours, session);
         self.follow(now, verdict, None);
     }
 

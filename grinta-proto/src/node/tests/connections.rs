@@ -1,5 +1,6 @@
 //! Which connections there are: made when they are wanted, kept, made again, closed.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::node::testing::{World, node_name};
@@ -67,6 +68,28 @@ fn who_cannot_be_reached_is_dialled_ever_more_rarely_and_at_odd_times() {
     let gaps: Vec<_> = one.windows(2).map(|pair| pair[1] - pair[0]).collect();
     assert!(gaps[gaps.len() - 1] > 4 * gaps[0], "{gaps:?}");
     assert_ne!(one, other);
+}
+
+#[test]
+fn who_fails_in_the_same_moment_is_dialled_again_in_different_ones_and_ever_later() {
+    let mut world = World::of(1, &["a"]);
+    let now = world.now;
+    let node = world.node("a");
+    let lost = ["b", "c", "d", "e"].map(node_name);
+    let milliseconds = Duration::from_millis;
+    for (least, most) in [(250, 375), (500, 750), (1000, 1500)] {
+        for name in &lost {
+            node.note_failure(now, name);
+        }
+        let delays: BTreeSet<_> = node
+            .redials
+            .values()
+            .map(|it| it.not_before - now)
+            .collect();
+        assert!(delays.len() > 1, "{delays:?}");
+        assert!(delays.first() >= Some(&milliseconds(least)), "{delays:?}");
+        assert!(delays.last() <= Some(&milliseconds(most)), "{delays:?}");
+    }
 }
 
 #[test]
@@ -177,6 +200,27 @@ fn as_many_as_the_full_mesh_has_are_kept_unused() {
         assert_eq!(world.node(name).round_trip_times().count(), 2, "at {name}");
         assert!(world.node(name).counters().connections_established <= 4);
     }
+}
+
+#[test]
+fn no_more_are_closed_than_there_are_too_many() {
+    let names = ["a", "b", "c", "d", "e"];
+    let mut world = World::new(1);
+    for name in names {
+        world.start_with(name, &["a"], |config| {
+            if name == "a" {
+                config.connection.full_mesh_max = 2;
+                config.connection.unused_timeout = Duration::from_millis(20);
+            }
+        });
+        world.join(name).unwrap();
+    }
+    let end = world.now + Duration::from_secs(10);
+    while world.now < end {
+        world.run_for(Duration::from_millis(1));
+        assert!(world.node("a").round_trip_times().count() >= 2);
+    }
+    assert!(world.node("a").counters().connections_closed > 10);
 }
 
 #[test]

@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use crate::node::control::{Confirmation, QueryMode, QueryRequest, Resolution};
+use crate::node::control::{ClaimError, Confirmation, QueryMode, QueryRequest, Resolution};
 use crate::node::testing::{World, accepted, endpoint_name, node_name, request};
 use crate::node::{
-    ClaimError, Claiming, DialCause, DialRequest, DialStage, Dialled, EndpointId, EndpointRefusal,
-    Event, NameEvent, Standing,
+    Claiming, DialCause, DialRequest, DialStage, Dialled, EndpointId, EndpointRefusal, Event,
+    NameEvent, Standing,
 };
 use crate::share::Share;
 
