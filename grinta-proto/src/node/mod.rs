@@ -32,6 +32,7 @@ use self::leaving::Phase;
 use self::peer::{PeerKey, Surroundings};
 use self::peering::Redial;
 use self::quic::Quic;
+use self::slow::SlowConsumers;
 use self::timers::{TimerKey, Timers};
 
 mod choosing;
@@ -53,6 +54,7 @@ mod peer;
 mod peering;
 mod quic;
 mod sleep;
+mod slow;
 mod snapshot;
 #[cfg(test)]
 mod testing;
@@ -109,6 +111,7 @@ pub struct Node {
     redials: BTreeMap<NodeName, Redial>,
     /// Control messages for nodes whose connection is coming up.
     held: BTreeMap<NodeName, VecDeque<Bytes>>,
+    slow: SlowConsumers,
     timers: Timers<Timer>,
     sleeps: BTreeMap<SleepId, TimerKey>,
     join: Option<Join>,
@@ -179,6 +182,8 @@ enum Timer {
     Sleep(SleepId),
     /// Flows have had their time to drain.
     Grace,
+    /// It is time to look at the flows whose senders wait.
+    SlowConsumers,
 }
 
 /// What the user wants and needs a clock for.
@@ -247,6 +252,7 @@ impl Node {
             opening: BTreeMap::new(),
             redials: BTreeMap::new(),
             held: BTreeMap::new(),
+            slow: SlowConsumers::default(),
             timers: Timers::new(),
             sleeps: BTreeMap::new(),
             join: None,
@@ -316,6 +322,7 @@ impl Node {
             self.execute(now, unix_time, command);
         }
         self.follow(now);
+        self.watch_held_back(now);
         self.progress_join();
         self.progress_shutdown(now);
     }
@@ -500,8 +507,13 @@ impl Node {
     pub fn room(&mut self, flow: FlowId) -> Result<usize, FlowWriteError> {
         let limit = self.config.limits.flow_send_buffer;
         let peer = self.connections.get_mut(flow.peer);
-        peer.ok_or(FlowWriteError::Finished)?
-            .room(flow.stream, limit)
+        let room = peer
+            .ok_or(FlowWriteError::Finished)?
+            .room(flow.stream, limit);
+        if room == Err(FlowWriteError::Blocked) {
+            self.slow.note_wait(flow);
+        }
+        room
     }
 
     /// The next bytes that arrived on a flow; `None` at its end.
@@ -599,7 +611,11 @@ impl Node {
             .connections
             .touch(flow.peer)
             .ok_or(FlowWriteError::Finished)?;
-        peer.write(flow.stream, payload, limit)
+        let written = peer.write(flow.stream, payload, limit);
+        if written == Err(FlowWriteError::Blocked) {
+            self.slow.note_wait(flow);
+        }
+        written
     }
 
     // What there is to read.
@@ -703,6 +719,7 @@ impl Node {
                     *is_overdue = true;
                 }
             }
+            Timer::SlowConsumers => self.report_slow_consumers(now),
         }
     }
 
