@@ -428,6 +428,16 @@ impl Flow {
         }
     }
 
+    /// Bytes that never left this node, unless the peer is known to have it all or the direction
+    /// was given up.
+    pub(crate) const fn undelivered(&self) -> Option<usize> {
+        match &self.send {
+            SendHalf::Open { buffer, .. } => Some(buffer.len),
+            SendHalf::Sent => Some(0),
+            SendHalf::Acknowledged | SendHalf::Reset | SendHalf::Stopped(_) => None,
+        }
+    }
+
     /// Whether the peer may still send.
     pub(crate) const fn receives(&self) -> bool {
         matches!(self.receive, ReceiveHalf::Open { .. })

@@ -76,12 +76,13 @@ pub use self::event::{
 };
 pub(crate) use self::flow::SHARED_LEN_MIN;
 pub use self::flow::{FlowId, Payload};
+pub use self::leaving::ShutdownReport;
 pub use self::membership::IdentityConflict;
 pub use self::sleep::SleepId;
 pub use self::snapshot::{
     ConflictSnapshot, ConnectionSnapshot, ConnectionStage, DialSnapshot, EndpointSnapshot,
-    EndpointStanding, FlowSnapshot, FlowStage, HealthSnapshot, Level, MemberSnapshot,
-    NamesSnapshot, OpenedBy, Presence, Snapshot, UsageSnapshot,
+    EndpointStanding, FlowSnapshot, FlowStage, HealthSnapshot, Level, LocalFlowSnapshot, LocalSide,
+    MemberSnapshot, NamesSnapshot, OpenedBy, Presence, Snapshot, UsageSnapshot,
 };
 
 /// Version of the wire contract.
@@ -118,6 +119,7 @@ pub struct Node {
     /// Whether [`Timer::Unused`] is armed.
     watches_unused: bool,
     phase: Phase,
+    shutdown_report: ShutdownReport,
     conflict: Option<IdentityConflict>,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
@@ -258,6 +260,7 @@ impl Node {
             join: None,
             watches_unused: false,
             phase: Phase::Running,
+            shutdown_report: ShutdownReport::default(),
             conflict: None,
             commands: VecDeque::new(),
             events: VecDeque::new(),
@@ -674,6 +677,13 @@ impl Node {
     #[must_use]
     pub const fn counters(&self) -> &Counters {
         &self.counters
+    }
+
+    /// What was not delivered, once the node has told [`Event::Closed`]. In-process flows are not
+    /// the node's, and not in it.
+    #[must_use]
+    pub const fn shutdown_report(&self) -> &ShutdownReport {
+        &self.shutdown_report
     }
 
     // The turn.

@@ -497,7 +497,7 @@ impl Incoming {
                 Origin::Local { dial } => {
                     let types = state.dials.get(dial).and_then(|slot| slot.types);
                     let types = types.ok_or(AcceptError::Withdrawn)?;
-                    let (ends, queues) = codecs.make_queues(state, types, limits);
+                    let (ends, queues) = codecs.make_queues(state, &open.endpoint, types, limits);
                     if let Some(slot) = state.dials.get_mut(dial) {
                         slot.queues = Some(queues);
                     }

@@ -242,6 +242,13 @@ impl Peer {
         }
     }
 
+    /// For each open flow that the peer is not known to have all of: bytes that never left.
+    pub(crate) fn undelivered(&self) -> impl Iterator<Item = usize> + '_ {
+        let open = |flow: &&Box<Flow>| matches!(flow.stage, FlowStage::Open);
+        let flows = self.flows.values().filter(open);
+        flows.filter_map(|flow| flow.undelivered())
+    }
+
     /// What waits in a flow whose sender is held back; `None` for any other.
     pub(crate) fn held_back(&self, stream: StreamId) -> Option<HeldBack<'_>> {
         let flow = self.flows.get(&stream)?;
