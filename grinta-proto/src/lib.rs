@@ -156,4 +156,4 @@ pub use tls::{DevelopmentCa, DevelopmentError};
 pub use wire::code::{Code, UnknownCode};
 pub use wire::control::{LabelsError, NameView};
 pub use wire::frame::FrameError;
-pub use wire::stream::{Direction, RefusalReason};
+pub use wire::stream::{Direction, Refusal, RefusalReason};

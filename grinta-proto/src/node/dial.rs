@@ -139,12 +139,19 @@ pub enum DialCause {
         error: ConnectError,
     },
     /// The holder refused.
-    #[error("{node} refused: {}{}{detail}", explain(*reason), if detail.is_empty() { "" } else { ": " })]
+    #[error(
+        "{node} refused: {}{}{}{detail}",
+        explain(*reason),
+        code.map(|code| format!(", code {code}")).unwrap_or_default(),
+        if detail.is_empty() { "" } else { ": " },
+    )]
     Refused {
         /// The holder.
         node: NodeName,
         /// Why.
         reason: RefusalReason,
+        /// The code that its program gave, if it gave one.
+        code: Option<u32>,
         /// In its words.
         detail: String,
     },

@@ -14,7 +14,7 @@ use crate::node::flow::FlowId;
 use crate::node::peer::PeerKey;
 use crate::node::{Node, Phase, Timer};
 use crate::wire::code::Code;
-use crate::wire::stream::{FlowAnswer, RefusalReason};
+use crate::wire::stream::{FlowAnswer, Refusal, RefusalReason};
 
 impl Node {
     pub(super) fn begin_dial(&mut self, now: Instant, id: DialId, request: DialRequest) {
@@ -117,9 +117,9 @@ impl Node {
                 dial.state = DialState::AskingHere { incoming };
                 self.events.push_back(Event::Incoming { endpoint });
             }
-            Err(FlowAnswer::Refused { reason, detail }) => {
+            Err(FlowAnswer::Refused(refusal)) => {
                 let node = self.config.node.clone();
-                self.handle_refused(now, id, node, reason, detail);
+                self.handle_refused(now, id, node, refusal);
             }
             Err(FlowAnswer::Accepted { .. }) => {}
         }
@@ -284,22 +284,18 @@ impl Node {
                 };
                 self.end_dial(id, dialled);
             }
-            FlowAnswer::Refused { reason, detail } => {
-                self.handle_refused(now, id, node, reason, detail);
-            }
+            FlowAnswer::Refused(refusal) => self.handle_refused(now, id, node, refusal),
         }
     }
 
     /// A holder refused, this node or another. If it does not hold the name any more, what is known
     /// of the name is out of date and the dial goes on with what is known now.
-    fn handle_refused(
-        &mut self,
-        now: Instant,
-        id: DialId,
-        node: NodeName,
-        reason: RefusalReason,
-        detail: String,
-    ) {
+    fn handle_refused(&mut self, now: Instant, id: DialId, node: NodeName, refusal: Refusal) {
+        let Refusal {
+            reason,
+            code,
+            detail,
+        } = refusal;
         let Some(dial) = self.dials.get_mut(&id) else {
             return;
         };
@@ -309,6 +305,7 @@ impl Node {
         let cause = DialCause::Refused {
             node: node.clone(),
             reason,
+            code,
             detail,
         };
         let is_passing = matches!(reason, RefusalReason::Busy | RefusalReason::ShuttingDown);
@@ -416,9 +413,9 @@ impl Node {
             FlowAnswer::Accepted { message_len_max } => {
                 self.end_dial(id, Dialled::Local { message_len_max });
             }
-            FlowAnswer::Refused { reason, detail } => {
+            FlowAnswer::Refused(refusal) => {
                 let node = self.config.node.clone();
-                self.handle_refused(self.now, id, node, reason, detail);
+                self.handle_refused(self.now, id, node, refusal);
             }
         }
         true

@@ -20,7 +20,7 @@ use crate::name::{EndpointName, NodeName, Session};
 use crate::tls::{Credentials, CredentialsError, SharedClock};
 use crate::wire::code::Code;
 use crate::wire::control::{LabelsError, check_labels};
-use crate::wire::stream::{FlowAnswer, Hello, RefusalReason};
+use crate::wire::stream::{FlowAnswer, Hello, Refusal, RefusalReason};
 
 use self::choosing::Turns;
 use self::connections::{Arrived, Connections};
@@ -770,8 +770,5 @@ const fn surroundings<'a>(hello: &'a Hello, config: &'a Config) -> Surroundings<
 }
 
 fn refusal(reason: RefusalReason, detail: &str) -> FlowAnswer {
-    FlowAnswer::Refused {
-        reason,
-        detail: detail.to_owned(),
-    }
+    FlowAnswer::Refused(Refusal::new(reason, detail))
 }

@@ -31,11 +31,11 @@ fn flows_drain_before_a_node_closes_and_its_peers_learn_that_it_left() {
     world.release(ends.acceptor);
     told(&mut world, "a", &Event::Closed);
     assert!(world.now < begun + GRACE);
-    let report = *world.node("a").shutdown_report();
-    assert!(report.is_empty(), "{report:?}");
     world.until("the peer has nothing left of it", |world| {
         (world.connections("b") == 0).then_some(())
     });
+    let report = *world.node("a").shutdown_report();
+    assert!(report.is_empty(), "{report:?}");
 }
 
 #[test]
