@@ -244,9 +244,9 @@ impl Peer {
 
     /// For each open flow that the peer is not known to have all of: bytes that never left.
     pub(crate) fn undelivered(&self) -> impl Iterator<Item = usize> + '_ {
-        let open = |flow: &&Box<Flow>| matches!(flow.stage, FlowStage::Open);
-        let flows = self.flows.values().filter(open);
-        flows.filter_map(|flow| flow.undelivered())
+        let flows = self.flows.values().map(Box::as_ref);
+        let open = flows.filter(|flow| matches!(flow.stage, FlowStage::Open));
+        open.filter_map(Flow::undelivered)
     }
 
     /// What waits in a flow whose sender is held back; `None` for any other.
