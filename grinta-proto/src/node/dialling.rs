@@ -48,6 +48,9 @@ impl Node {
         dial.state = DialState::Resolving;
         let name = dial.request.open.endpoint.clone();
         let unknown_name = dial.request.unknown_name;
+        if let Some(node) = dial.request.at.clone() {
+            return self.drive_dial_at(now, id, &name, node);
+        }
         match self.choose(id) {
             Some(Holder::Local) => return self.ask_here(now, id),
             Some(Holder::Remote { node, address, .. }) => return self.ask(now, id, &node, address),
@@ -67,6 +70,22 @@ impl Node {
             Resolution::Unreachable { owner, since } => {
                 self.fail_dial(now, id, unreachable(now, owner, since));
             }
+        }
+    }
+
+    /// As [`drive_dial`](Self::drive_dial), to one node.
+    fn drive_dial_at(&mut self, now: Instant, id: DialId, name: &EndpointName, node: NodeName) {
+        let mut holders = self.control.holders(name).into_iter();
+        match holders.find(|holder| *self.holder_name(holder) == node) {
+            Some(Holder::Local) => self.ask_here(now, id),
+            Some(Holder::Remote { .. }) if self.phase != Phase::Running => {
+                self.fail_dial(now, id, DialCause::Left);
+            }
+            Some(Holder::Remote { address, .. }) => self.ask(now, id, &node, address),
+            None if self.control.resolve(name) == Resolution::NotSynced => {
+                self.fail_dial(now, id, DialCause::NotSynced);
+            }
+            None => self.fail_dial(now, id, DialCause::NotAt { node }),
         }
     }
 
@@ -224,10 +243,11 @@ impl Node {
                     false
                 }
             };
-            let may_go_on = moved || self.has_another(id, node);
+            let goes_on = moved || self.has_another(id, node);
             let Some(dial) = self.dials.get_mut(&id) else {
                 continue;
             };
+            let may_go_on = goes_on && dial.request.at.is_none();
             if may_go_on && dial.attempts.len() < ATTEMPTS_MAX {
                 dial.note(now, node.clone(), cause);
                 self.drive_dial(now, id);
@@ -308,6 +328,9 @@ impl Node {
             code,
             detail,
         };
+        if dial.request.at.is_some() {
+            return self.fail_dial(now, id, cause);
+        }
         let is_passing = matches!(reason, RefusalReason::Busy | RefusalReason::ShuttingDown);
         if is_passing && attempts < ATTEMPTS_MAX && self.has_another(id, &node) {
             if let Some(dial) = self.dials.get_mut(&id) {
@@ -502,6 +525,7 @@ impl Node {
             DialCause::InvalidName(_)
             | DialCause::InvalidCodec { .. }
             | DialCause::NotFound { .. }
+            | DialCause::NotAt { .. }
             | DialCause::Unreachable { .. }
             | DialCause::NotSynced
             | DialCause::Connect { .. }
