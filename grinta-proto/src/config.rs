@@ -70,6 +70,10 @@ pub struct ConnectionConfig {
     /// longest unused first. Default 60 s: a fabric of 5,000 then makes two or three handshakes
     /// per second and node, for its probes.
     pub unused_timeout: Duration,
+    /// A reader that does not read while its sender waits this long is reported as a slow
+    /// consumer, once until it has caught up. Default 5 s: longer than a pause for garbage or a
+    /// slow disk, and short enough to be told of while the cause can still be seen.
+    pub slow_consumer_after: Duration,
 }
 
 /// Timings of failure detection and gossip.
@@ -257,6 +261,7 @@ impl ConnectionConfig {
             ("first_frame_timeout", self.first_frame_timeout, DAY),
             ("join_settle", self.join_settle, DAY),
             ("unused_timeout", self.unused_timeout, DAY),
+            ("slow_consumer_after", self.slow_consumer_after, DAY),
         ])?;
         check_counts([("full_mesh_max", self.full_mesh_max, COUNT_MAX)])
     }
@@ -341,6 +346,7 @@ impl Default for ConnectionConfig {
             join_settle: Duration::from_millis(500),
             full_mesh_max: 1000,
             unused_timeout: Duration::from_secs(60),
+            slow_consumer_after: Duration::from_secs(5),
         }
     }
 }

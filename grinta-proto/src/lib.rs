@@ -129,8 +129,9 @@ pub use node::{
     Attempt, Choice, ConflictSnapshot, ConnectError, ConnectionSnapshot, ConnectionStage, Counters,
     DialCause, DialError, DialSnapshot, DialStage, EndpointRefusal, EndpointSnapshot,
     EndpointStanding, FlowLoss, FlowSnapshot, FlowStage, HealthSnapshot, IdentityConflict,
-    JoinError, JoinReport, Level, Member, MemberEvent, MemberSnapshot, MemberState, NameEvent,
-    NamesSnapshot, NodeError, OpenedBy, Presence, Snapshot, Standing, Transmit, UsageSnapshot,
+    JoinError, JoinReport, Level, LocalFlowSnapshot, LocalSide, Member, MemberEvent,
+    MemberSnapshot, MemberState, NameEvent, NamesSnapshot, NodeError, OpenedBy, Presence,
+    ShutdownReport, Snapshot, Standing, Transmit, UsageSnapshot,
 };
 pub use share::{InvalidShare, Share};
 pub use shell::call::{Call, CallError, Caller, Calls, Request, Responder};
@@ -155,4 +156,4 @@ pub use tls::{DevelopmentCa, DevelopmentError};
 pub use wire::code::{Code, UnknownCode};
 pub use wire::control::{LabelsError, NameView};
 pub use wire::frame::FrameError;
-pub use wire::stream::{Direction, RefusalReason};
+pub use wire::stream::{Direction, Refusal, RefusalReason};

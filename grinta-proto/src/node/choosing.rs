@@ -71,7 +71,7 @@ impl Node {
         holders
     }
 
-    fn holder_name<'a>(&'a self, holder: &'a Holder) -> &'a NodeName {
+    pub(super) fn holder_name<'a>(&'a self, holder: &'a Holder) -> &'a NodeName {
         match holder {
             Holder::Local => &self.config.node,
             Holder::Remote { node, .. } => node,

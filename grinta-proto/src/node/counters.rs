@@ -31,6 +31,9 @@ pub struct Counters {
     pub flows_failed: u64,
     /// Flows by others that this node refused.
     pub flows_refused: u64,
+    /// Readers at other nodes that did not read for `slow_consumer_after` while their sender here
+    /// waited: once for each episode.
+    pub slow_consumers: u64,
     /// Control messages dropped because their connection took too long to come up.
     pub control_messages_dropped: u64,
 }

@@ -26,6 +26,8 @@ pub struct DialRequest {
     pub unknown_name: UnknownName,
     /// Whom to dial of several that share the name.
     pub choice: Choice,
+    /// The one node to dial, whoever else serves the name.
+    pub at: Option<NodeName>,
 }
 
 /// Whom a dial takes of several nodes that share a name. One that does not answer at present is
@@ -119,6 +121,12 @@ pub enum DialCause {
         /// Names that look alike.
         near: Vec<EndpointName>,
     },
+    /// The one node that was to be dialled does not serve the name, or is down.
+    #[error("{node} does not serve the name")]
+    NotAt {
+        /// The node.
+        node: NodeName,
+    },
     /// The holder is down.
     #[error("its holder {node} has been down for {:.1} s", down_for.as_secs_f32())]
     Unreachable {
@@ -139,12 +147,19 @@ pub enum DialCause {
         error: ConnectError,
     },
     /// The holder refused.
-    #[error("{node} refused: {}{}{detail}", explain(*reason), if detail.is_empty() { "" } else { ": " })]
+    #[error(
+        "{node} refused: {}{}{}{detail}",
+        explain(*reason),
+        code.map(|code| format!(", code {code}")).unwrap_or_default(),
+        if detail.is_empty() { "" } else { ": " },
+    )]
     Refused {
         /// The holder.
         node: NodeName,
         /// Why.
         reason: RefusalReason,
+        /// The code that its program gave, if it gave one.
+        code: Option<u32>,
         /// In its words.
         detail: String,
     },
@@ -190,6 +205,7 @@ impl DialError {
     pub fn is_retryable(&self) -> bool {
         match &self.cause {
             DialCause::NotFound { .. }
+            | DialCause::NotAt { .. }
             | DialCause::Unreachable { .. }
             | DialCause::NotSynced
             | DialCause::Ended { .. }

@@ -14,7 +14,7 @@ use crate::node::flow::FlowId;
 use crate::node::peer::PeerKey;
 use crate::node::{Node, Phase, Timer};
 use crate::wire::code::Code;
-use crate::wire::stream::{FlowAnswer, RefusalReason};
+use crate::wire::stream::{FlowAnswer, Refusal, RefusalReason};
 
 impl Node {
     pub(super) fn begin_dial(&mut self, now: Instant, id: DialId, request: DialRequest) {
@@ -48,6 +48,9 @@ impl Node {
         dial.state = DialState::Resolving;
         let name = dial.request.open.endpoint.clone();
         let unknown_name = dial.request.unknown_name;
+        if let Some(node) = dial.request.at.clone() {
+            return self.drive_dial_at(now, id, &name, node);
+        }
         match self.choose(id) {
             Some(Holder::Local) => return self.ask_here(now, id),
             Some(Holder::Remote { node, address, .. }) => return self.ask(now, id, &node, address),
@@ -67,6 +70,22 @@ impl Node {
             Resolution::Unreachable { owner, since } => {
                 self.fail_dial(now, id, unreachable(now, owner, since));
             }
+        }
+    }
+
+    /// As [`drive_dial`](Self::drive_dial), to one node.
+    fn drive_dial_at(&mut self, now: Instant, id: DialId, name: &EndpointName, node: NodeName) {
+        let mut holders = self.control.holders(name).into_iter();
+        match holders.find(|holder| *self.holder_name(holder) == node) {
+            Some(Holder::Local) => self.ask_here(now, id),
+            Some(Holder::Remote { .. }) if self.phase != Phase::Running => {
+                self.fail_dial(now, id, DialCause::Left);
+            }
+            Some(Holder::Remote { address, .. }) => self.ask(now, id, &node, address),
+            None if self.control.resolve(name) == Resolution::NotSynced => {
+                self.fail_dial(now, id, DialCause::NotSynced);
+            }
+            None => self.fail_dial(now, id, DialCause::NotAt { node }),
         }
     }
 
@@ -117,9 +136,9 @@ impl Node {
                 dial.state = DialState::AskingHere { incoming };
                 self.events.push_back(Event::Incoming { endpoint });
             }
-            Err(FlowAnswer::Refused { reason, detail }) => {
+            Err(FlowAnswer::Refused(refusal)) => {
                 let node = self.config.node.clone();
-                self.handle_refused(now, id, node, reason, detail);
+                self.handle_refused(now, id, node, refusal);
             }
             Err(FlowAnswer::Accepted { .. }) => {}
         }
@@ -224,10 +243,11 @@ impl Node {
                     false
                 }
             };
-            let may_go_on = moved || self.has_another(id, node);
+            let goes_on = moved || self.has_another(id, node);
             let Some(dial) = self.dials.get_mut(&id) else {
                 continue;
             };
+            let may_go_on = goes_on && dial.request.at.is_none();
             if may_go_on && dial.attempts.len() < ATTEMPTS_MAX {
                 dial.note(now, node.clone(), cause);
                 self.drive_dial(now, id);
@@ -284,22 +304,18 @@ impl Node {
                 };
                 self.end_dial(id, dialled);
             }
-            FlowAnswer::Refused { reason, detail } => {
-                self.handle_refused(now, id, node, reason, detail);
-            }
+            FlowAnswer::Refused(refusal) => self.handle_refused(now, id, node, refusal),
         }
     }
 
     /// A holder refused, this node or another. If it does not hold the name any more, what is known
     /// of the name is out of date and the dial goes on with what is known now.
-    fn handle_refused(
-        &mut self,
-        now: Instant,
-        id: DialId,
-        node: NodeName,
-        reason: RefusalReason,
-        detail: String,
-    ) {
+    fn handle_refused(&mut self, now: Instant, id: DialId, node: NodeName, refusal: Refusal) {
+        let Refusal {
+            reason,
+            code,
+            detail,
+        } = refusal;
         let Some(dial) = self.dials.get_mut(&id) else {
             return;
         };
@@ -309,8 +325,12 @@ impl Node {
         let cause = DialCause::Refused {
             node: node.clone(),
             reason,
+            code,
             detail,
         };
+        if dial.request.at.is_some() {
+            return self.fail_dial(now, id, cause);
+        }
         let is_passing = matches!(reason, RefusalReason::Busy | RefusalReason::ShuttingDown);
         if is_passing && attempts < ATTEMPTS_MAX && self.has_another(id, &node) {
             if let Some(dial) = self.dials.get_mut(&id) {
@@ -416,9 +436,9 @@ impl Node {
             FlowAnswer::Accepted { message_len_max } => {
                 self.end_dial(id, Dialled::Local { message_len_max });
             }
-            FlowAnswer::Refused { reason, detail } => {
+            FlowAnswer::Refused(refusal) => {
                 let node = self.config.node.clone();
-                self.handle_refused(self.now, id, node, reason, detail);
+                self.handle_refused(self.now, id, node, refusal);
             }
         }
         true
@@ -505,6 +525,7 @@ impl Node {
             DialCause::InvalidName(_)
             | DialCause::InvalidCodec { .. }
             | DialCause::NotFound { .. }
+            | DialCause::NotAt { .. }
             | DialCause::Unreachable { .. }
             | DialCause::NotSynced
             | DialCause::Connect { .. }

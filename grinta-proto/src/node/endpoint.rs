@@ -11,7 +11,7 @@ use crate::node::control::{ClaimError, ConfirmError, Confirmation};
 use crate::node::dial::DialId;
 use crate::node::flow::FlowId;
 use crate::node::snapshot::{EndpointSnapshot, EndpointStanding, Level};
-use crate::wire::stream::{FlowAnswer, OpenFlow, RefusalReason};
+use crate::wire::stream::{FlowAnswer, OpenFlow, Refusal, RefusalReason};
 
 /// Names an endpoint of this node; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -239,7 +239,8 @@ impl Endpoints {
         origin: Origin,
         open: OpenFlow,
     ) -> Result<(EndpointId, IncomingId), FlowAnswer> {
-        let refuse = |reason, detail: String| Err(FlowAnswer::Refused { reason, detail });
+        let refuse =
+            |reason, detail: String| Err(FlowAnswer::Refused(Refusal::new(reason, detail)));
         let Some(&endpoint) = self.names.get(&open.endpoint) else {
             return refuse(RefusalReason::NotFound, String::new());
         };

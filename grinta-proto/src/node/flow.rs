@@ -418,6 +418,26 @@ impl Flow {
         }
     }
 
+    /// As [`unsent`](Self::unsent), if a writer was told to wait and cannot go on yet.
+    pub(crate) fn held_back(&self) -> Option<usize> {
+        match &self.send {
+            SendHalf::Open { buffer, .. } => buffer.starved.then_some(buffer.len),
+            SendHalf::Sent | SendHalf::Acknowledged | SendHalf::Reset | SendHalf::Stopped(_) => {
+                None
+            }
+        }
+    }
+
+    /// Bytes that never left this node, unless the peer is known to have it all or the direction
+    /// was given up.
+    pub(crate) const fn undelivered(&self) -> Option<usize> {
+        match &self.send {
+            SendHalf::Open { buffer, .. } => Some(buffer.len),
+            SendHalf::Sent => Some(0),
+            SendHalf::Acknowledged | SendHalf::Reset | SendHalf::Stopped(_) => None,
+        }
+    }
+
     /// Whether the peer may still send.
     pub(crate) const fn receives(&self) -> bool {
         matches!(self.receive, ReceiveHalf::Open { .. })

@@ -10,6 +10,36 @@ use crate::node::{Node, Timer, refusal};
 use crate::wire::code::Code;
 use crate::wire::stream::RefusalReason;
 
+/// What a node had taken to be delivered and had not when it closed. All zero if everything went
+/// where it was to go.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Flows to other nodes with bytes that never left this one.
+    pub flows_lost: usize,
+    /// Those bytes: of encoded messages, each with its length before it.
+    pub bytes_lost: u64,
+    /// Other flows to other nodes that were cut before they were finished and the other node had
+    /// said that it has it all: perhaps it has, perhaps a part was still on its way.
+    pub flows_unconfirmed: usize,
+    /// Directions of in-process flows that hold messages which were not read by then. Whoever
+    /// holds a receiver can still read them.
+    pub local_flows_unread: usize,
+    /// Those messages.
+    pub local_messages_unread: usize,
+    /// Their bytes, counted as the messages would have travelled.
+    pub local_bytes_unread: u64,
+}
+
+impl ShutdownReport {
+    /// Whether everything was delivered.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// How far the node is on its way out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Phase {
@@ -102,6 +132,7 @@ impl Node {
             } => {
                 let drained = self.connections.open_flows() == 0;
                 if is_overdue || (has_left && drained) {
+                    self.note_undelivered();
                     self.close_connections(now);
                     self.phase = Phase::Closing;
                 }
@@ -111,6 +142,19 @@ impl Node {
                     self.phase = Phase::Closed;
                     self.events.push_back(Event::Closed);
                 }
+            }
+        }
+    }
+
+    /// Counts what the connections that are about to be closed have not delivered.
+    fn note_undelivered(&mut self) {
+        let peers = self.connections.peers().filter(|peer| !peer.is_lost());
+        for bytes in peers.flat_map(|peer| peer.undelivered()) {
+            if bytes == 0 {
+                self.shutdown_report.flows_unconfirmed += 1;
+            } else {
+                self.shutdown_report.flows_lost += 1;
+                self.shutdown_report.bytes_lost += bytes as u64;
             }
         }
     }

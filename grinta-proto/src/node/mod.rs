@@ -20,7 +20,7 @@ use crate::name::{EndpointName, NodeName, Session};
 use crate::tls::{Credentials, CredentialsError, SharedClock};
 use crate::wire::code::Code;
 use crate::wire::control::{LabelsError, check_labels};
-use crate::wire::stream::{FlowAnswer, Hello, RefusalReason};
+use crate::wire::stream::{FlowAnswer, Hello, Refusal, RefusalReason};
 
 use self::choosing::Turns;
 use self::connections::{Arrived, Connections};
@@ -32,6 +32,7 @@ use self::leaving::Phase;
 use self::peer::{PeerKey, Surroundings};
 use self::peering::Redial;
 use self::quic::Quic;
+use self::slow::SlowConsumers;
 use self::timers::{TimerKey, Timers};
 
 mod choosing;
@@ -53,6 +54,7 @@ mod peer;
 mod peering;
 mod quic;
 mod sleep;
+mod slow;
 mod snapshot;
 #[cfg(test)]
 mod testing;
@@ -74,12 +76,13 @@ pub use self::event::{
 };
 pub(crate) use self::flow::SHARED_LEN_MIN;
 pub use self::flow::{FlowId, Payload};
+pub use self::leaving::ShutdownReport;
 pub use self::membership::IdentityConflict;
 pub use self::sleep::SleepId;
 pub use self::snapshot::{
     ConflictSnapshot, ConnectionSnapshot, ConnectionStage, DialSnapshot, EndpointSnapshot,
-    EndpointStanding, FlowSnapshot, FlowStage, HealthSnapshot, Level, MemberSnapshot,
-    NamesSnapshot, OpenedBy, Presence, Snapshot, UsageSnapshot,
+    EndpointStanding, FlowSnapshot, FlowStage, HealthSnapshot, Level, LocalFlowSnapshot, LocalSide,
+    MemberSnapshot, NamesSnapshot, OpenedBy, Presence, Snapshot, UsageSnapshot,
 };
 
 /// Version of the wire contract.
@@ -109,12 +112,14 @@ pub struct Node {
     redials: BTreeMap<NodeName, Redial>,
     /// Control messages for nodes whose connection is coming up.
     held: BTreeMap<NodeName, VecDeque<Bytes>>,
+    slow: SlowConsumers,
     timers: Timers<Timer>,
     sleeps: BTreeMap<SleepId, TimerKey>,
     join: Option<Join>,
     /// Whether [`Timer::Unused`] is armed.
     watches_unused: bool,
     phase: Phase,
+    shutdown_report: ShutdownReport,
     conflict: Option<IdentityConflict>,
     commands: VecDeque<Command>,
     events: VecDeque<Event>,
@@ -179,6 +184,8 @@ enum Timer {
     Sleep(SleepId),
     /// Flows have had their time to drain.
     Grace,
+    /// It is time to look at the flows whose senders wait.
+    SlowConsumers,
 }
 
 /// What the user wants and needs a clock for.
@@ -247,11 +254,13 @@ impl Node {
             opening: BTreeMap::new(),
             redials: BTreeMap::new(),
             held: BTreeMap::new(),
+            slow: SlowConsumers::default(),
             timers: Timers::new(),
             sleeps: BTreeMap::new(),
             join: None,
             watches_unused: false,
             phase: Phase::Running,
+            shutdown_report: ShutdownReport::default(),
             conflict: None,
             commands: VecDeque::new(),
             events: VecDeque::new(),
@@ -316,6 +325,7 @@ impl Node {
             self.execute(now, unix_time, command);
         }
         self.follow(now);
+        self.watch_held_back(now);
         self.progress_join();
         self.progress_shutdown(now);
     }
@@ -450,8 +460,13 @@ impl Node {
     pub fn room(&mut self, flow: FlowId) -> Result<usize, FlowWriteError> {
         let limit = self.config.limits.flow_send_buffer;
         let peer = self.connections.get_mut(flow.peer);
-        peer.ok_or(FlowWriteError::Finished)?
-            .room(flow.stream, limit)
+        let room = peer
+            .ok_or(FlowWriteError::Finished)?
+            .room(flow.stream, limit);
+        if room == Err(FlowWriteError::Blocked) {
+            self.slow.note_wait(flow);
+        }
+        room
     }
 
     /// The next bytes that arrived on a flow; `None` at its end.
@@ -522,7 +537,11 @@ impl Node {
             .connections
             .touch(flow.peer)
             .ok_or(FlowWriteError::Finished)?;
-        peer.write(flow.stream, payload, limit)
+        let written = peer.write(flow.stream, payload, limit);
+        if written == Err(FlowWriteError::Blocked) {
+            self.slow.note_wait(flow);
+        }
+        written
     }
 
     // What there is to read.
@@ -577,6 +596,13 @@ impl Node {
         &self.counters
     }
 
+    /// What was not delivered, once the node has told [`Event::Closed`]. In-process flows are not
+    /// the node's, and not in it.
+    #[must_use]
+    pub const fn shutdown_report(&self) -> &ShutdownReport {
+        &self.shutdown_report
+    }
+
     // The turn.
 
     /// Lets peers and the control tier talk to each other until both are quiet.
@@ -620,6 +646,7 @@ impl Node {
                     *is_overdue = true;
                 }
             }
+            Timer::SlowConsumers => self.report_slow_consumers(now),
         }
     }
 
@@ -649,8 +676,5 @@ const fn surroundings<'a>(hello: &'a Hello, config: &'a Config) -> Surroundings<
 }
 
 fn refusal(reason: RefusalReason, detail: &str) -> FlowAnswer {
-    FlowAnswer::Refused {
-        reason,
-        detail: detail.to_owned(),
-    }
+    FlowAnswer::Refused(Refusal::new(reason, detail))
 }

@@ -65,8 +65,9 @@ impl Node {
                     .push_back(Event::FlowReadable(FlowId { peer: key, stream }));
             }
             PeerEvent::Writable(stream) => {
-                self.events
-                    .push_back(Event::FlowWritable(FlowId { peer: key, stream }));
+                let flow = FlowId { peer: key, stream };
+                self.slow.note_relief(flow);
+                self.events.push_back(Event::FlowWritable(flow));
             }
             PeerEvent::StreamsAvailable => {
                 if let Some(name) = self.name_of(key) {

@@ -46,6 +46,9 @@ pub struct Snapshot {
     pub endpoints: Vec<EndpointSnapshot>,
     /// The flows with other nodes, by connection.
     pub flows: Vec<FlowSnapshot>,
+    /// The directions of in-process flows, in the order in which they began. Those are not the
+    /// node's: `Fabric::snapshot` fills them in.
+    pub local_flows: Vec<LocalFlowSnapshot>,
     /// The dials under way, in the order in which they began.
     pub dials: Vec<DialSnapshot>,
     /// How much of what is bounded is in use.
@@ -254,6 +257,33 @@ pub struct FlowSnapshot {
     pub receives: bool,
 }
 
+/// One direction of a flow within the process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct LocalFlowSnapshot {
+    /// The endpoint that was dialled.
+    pub endpoint: EndpointName,
+    /// Who sends.
+    pub sender: LocalSide,
+    /// Messages that were sent and not read.
+    pub messages: Level,
+    /// Their bytes, counted as the messages would travel. A message longer than the limit is taken
+    /// alone.
+    pub bytes: Level,
+}
+
+/// A side of an in-process flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum LocalSide {
+    /// The side that dialled.
+    Dialler,
+    /// The side that accepted.
+    Acceptor,
+}
+
 /// How far a flow is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -342,6 +372,7 @@ impl Node {
                 .peers()
                 .flat_map(|peer| peer.flow_snapshots(self.config.limits.flow_send_buffer))
                 .collect(),
+            local_flows: Vec::new(),
             dials: self.dial_snapshots(),
             usage: self.usage(),
             limits: self.config.limits.clone(),

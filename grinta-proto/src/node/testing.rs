@@ -607,6 +607,7 @@ pub(super) fn request(endpoint: &str) -> DialRequest {
         timeout: Duration::from_secs(2),
         unknown_name: UnknownName::Fail,
         choice: Choice::Owner,
+        at: None,
     }
 }
 

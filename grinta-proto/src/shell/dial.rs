@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::codec::Codec;
-use crate::name::EndpointName;
+use crate::name::{EndpointName, NodeName};
 use crate::node::{
     Choice, DialCause, DialError, DialId, DialRequest, DialStage, Dialled, UnknownName,
 };
@@ -28,6 +28,7 @@ pub struct Dial<K = Untyped> {
     timeout: Duration,
     unknown_name: UnknownName,
     choice: Choice,
+    at: Option<NodeName>,
     kind: K,
 }
 
@@ -63,6 +64,7 @@ impl Dial {
             timeout,
             unknown_name: UnknownName::Fail,
             choice: Choice::Owner,
+            at: None,
             kind,
         }
     }
@@ -120,6 +122,7 @@ impl Dial {
             timeout,
             unknown_name,
             choice,
+            at,
             ..
         } = self;
         Dial {
@@ -128,6 +131,7 @@ impl Dial {
             timeout,
             unknown_name,
             choice,
+            at,
             kind,
         }
     }
@@ -153,6 +157,14 @@ impl<K> Dial<K> {
         self
     }
 
+    /// Dials this node alone, whoever else serves the name, and fails at once if it does not:
+    /// [`DialCause::NotAt`]. Takes the place of [`choose`](Self::choose) and
+    /// [`wait_for_name`](Self::wait_for_name).
+    pub fn at(mut self, node: NodeName) -> Self {
+        self.at = Some(node);
+        self
+    }
+
     async fn open<S, R>(self, codecs: Codecs<S, R>) -> Result<Ends<S, R>, DialError>
     where
         S: Send + 'static,
@@ -164,15 +176,10 @@ impl<K> Dial<K> {
             timeout,
             unknown_name,
             choice,
+            at,
             ..
         } = self;
-        let invalid = |cause| DialError {
-            endpoint: endpoint.clone(),
-            stage: DialStage::Resolve,
-            cause,
-            attempts: Vec::new(),
-            elapsed: Duration::ZERO,
-        };
+        let invalid = |cause| not_begun(&endpoint, cause);
         let name =
             EndpointName::new(&endpoint).map_err(|error| invalid(DialCause::InvalidName(error)))?;
         let encodings = codecs.encodings().map_err(|fault| {
@@ -204,6 +211,7 @@ impl<K> Dial<K> {
                 timeout,
                 unknown_name,
                 choice,
+                at,
             });
             state.dials.insert(
                 id,
@@ -286,6 +294,17 @@ impl<Q: Send + 'static, A: Send + 'static> IntoFuture for Dial<Asking<Q, A>> {
             receives: Some(Arc::new(Enveloping::new(Arc::clone(&self.kind.answers)))),
         };
         Box::pin(async move { Ok(Caller::new(shared, self.open(codecs).await?.into_flow())) })
+    }
+}
+
+/// The error of a dial that the node never saw.
+fn not_begun(endpoint: &str, cause: DialCause) -> DialError {
+    DialError {
+        endpoint: endpoint.to_owned(),
+        stage: DialStage::Resolve,
+        cause,
+        attempts: Vec::new(),
+        elapsed: Duration::ZERO,
     }
 }
 

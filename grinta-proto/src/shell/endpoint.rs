@@ -19,7 +19,7 @@ use crate::shell::call::{Ask, Calls, Enveloping, Reply};
 use crate::shell::ends::{Codecs, Encodings, Ends, MessageLimits};
 use crate::shell::flow::{Flow, Path, Receiver, Sender};
 use crate::shell::shared::{EndpointSlot, Shared, State};
-use crate::wire::stream::{Direction, FlowAnswer, RefusalReason};
+use crate::wire::stream::{Direction, FlowAnswer, Refusal, RefusalReason};
 
 /// A named place of this node at which flows are taken.
 ///
@@ -48,7 +48,7 @@ pub struct OpenEndpoint {
     clippy::type_complexity,
     reason = "it is written out once, and this is its name"
 )]
-struct Admission(Box<dyn Fn(&Incoming) -> Result<(), String> + Send + Sync>);
+struct Admission(Box<dyn Fn(&Incoming) -> Result<(), Refusal> + Send + Sync>);
 
 /// A flow that was dialled and waits to be accepted or refused. Dropping it refuses it.
 pub struct Incoming {
@@ -169,15 +169,18 @@ impl OpenEndpoint {
         self
     }
 
-    /// Asks `admit` about each flow before [`Endpoint::accept`] returns it. An error is a word to
-    /// the dialler, of at most 512 bytes: the flow is refused as not allowed, which no dial tries
-    /// again by itself, and the accepting task does not see it.
+    /// Asks `admit` about each flow before [`Endpoint::accept`] returns it. An error refuses the
+    /// flow, and the accepting task does not see it: a [`Refusal`], which may carry a code of the
+    /// program, or just a word to the dialler, which stands for
+    /// [`NotAllowed`](RefusalReason::NotAllowed).
     ///
     /// It runs in the task that accepts, and should not take long.
-    pub fn admit<F>(mut self, admit: F) -> Self
+    pub fn admit<F, E>(mut self, admit: F) -> Self
     where
-        F: Fn(&Incoming) -> Result<(), String> + Send + Sync + 'static,
+        F: Fn(&Incoming) -> Result<(), E> + Send + Sync + 'static,
+        E: Into<Refusal>,
     {
+        let admit = move |incoming: &Incoming| admit(incoming).map_err(E::into);
         self.admission = Some(Admission(Box::new(admit)));
         self
     }
@@ -285,12 +288,12 @@ impl Endpoint {
             };
             match self.admit(&incoming) {
                 Ok(()) => return Ok(incoming),
-                Err(word) => incoming.refuse(RefusalReason::NotAllowed, &word),
+                Err(refusal) => incoming.refuse(refusal),
             }
         }
     }
 
-    fn admit(&self, incoming: &Incoming) -> Result<(), String> {
+    fn admit(&self, incoming: &Incoming) -> Result<(), Refusal> {
         match &self.admission {
             Some(Admission(admit)) => admit(incoming),
             None => Ok(()),
@@ -446,9 +449,10 @@ impl Incoming {
         Ok(Calls::new(shared, self.accept(codecs)?.into_flow()))
     }
 
-    /// Refuses the flow. `detail` tells the dialler more, in at most 512 bytes.
-    pub fn refuse(mut self, reason: RefusalReason, detail: &str) {
-        self.answer_refused(reason, detail.to_owned());
+    /// Refuses the flow. The dialler learns why from
+    /// [`DialCause::Refused`](crate::DialCause::Refused).
+    pub fn refuse(mut self, refusal: impl Into<Refusal>) {
+        self.answer_refused(refusal.into());
     }
 
     fn accept<S, R>(mut self, codecs: Codecs<S, R>) -> Result<Ends<S, R>, AcceptError>
@@ -468,7 +472,8 @@ impl Incoming {
         };
         if !expected.matches(&asked) {
             let (asked, expected) = (asked.describe(), expected.describe());
-            self.answer_refused(RefusalReason::Mismatch, format!("it {expected}"));
+            let detail = format!("it {expected}");
+            self.answer_refused(Refusal::new(RefusalReason::Mismatch, detail));
             return Err(AcceptError::Mismatch { asked, expected });
         }
         self.is_answered = true;
@@ -497,7 +502,7 @@ impl Incoming {
                 Origin::Local { dial } => {
                     let types = state.dials.get(dial).and_then(|slot| slot.types);
                     let types = types.ok_or(AcceptError::Withdrawn)?;
-                    let (ends, queues) = codecs.make_queues(state, types, limits);
+                    let (ends, queues) = codecs.make_queues(state, &open.endpoint, types, limits);
                     if let Some(slot) = state.dials.get_mut(dial) {
                         slot.queues = Some(queues);
                     }
@@ -510,9 +515,9 @@ impl Incoming {
         })
     }
 
-    fn answer_refused(&mut self, reason: RefusalReason, detail: String) {
+    fn answer_refused(&mut self, refusal: Refusal) {
         self.is_answered = true;
-        let answer = FlowAnswer::Refused { reason, detail };
+        let answer = FlowAnswer::Refused(refusal);
         self.shared
             .with(|state| state.node.answer(self.incoming.id, answer));
     }
@@ -521,7 +526,7 @@ impl Incoming {
 impl Drop for Incoming {
     fn drop(&mut self) {
         if !self.is_answered {
-            self.answer_refused(RefusalReason::Declined, String::new());
+            self.answer_refused(Refusal::new(RefusalReason::Declined, ""));
         }
     }
 }

@@ -4,9 +4,10 @@ use std::any::{Any, TypeId};
 use std::sync::{Arc, Weak};
 
 use crate::codec::Codec;
-use crate::node::FlowId;
+use crate::name::EndpointName;
+use crate::node::{FlowId, LocalSide};
 use crate::shell::flow::{Flow, Path, Receiver, Remote, Sender, Terms};
-use crate::shell::local::{Breakable, Encoded, LocalQueues, Queue, QueueLimits};
+use crate::shell::local::{Breakable, Encoded, LocalFlow, LocalQueues, Queue, QueueLimits};
 use crate::shell::shared::{Shared, State};
 use crate::wire::malformed::FieldFault;
 use crate::wire::stream::{Direction, Encoding};
@@ -108,6 +109,7 @@ impl<S: Send + 'static, R: Send + 'static> Codecs<S, R> {
     pub(crate) fn make_queues(
         self,
         state: &mut State,
+        endpoint: &EndpointName,
         dialler: MessageTypes,
         limits: MessageLimits,
     ) -> (Ends<S, R>, LocalQueues) {
@@ -121,11 +123,11 @@ impl<S: Send + 'static, R: Send + 'static> Codecs<S, R> {
             let terms = limits.sending(codec, &Path::Local);
             if dialler.receives == Some(TypeId::of::<S>()) {
                 let queue = Queue::new(bounds);
-                queues.to_dialler = Some(tracked(state, &queue));
+                queues.to_dialler = Some(tracked(state, endpoint, LocalSide::Acceptor, &queue));
                 Sender::values(queue, terms)
             } else {
                 let queue = Queue::new(bounds);
-                queues.to_dialler = Some(tracked(state, &queue));
+                queues.to_dialler = Some(tracked(state, endpoint, LocalSide::Acceptor, &queue));
                 Sender::encoded(queue, terms)
             }
         });
@@ -133,11 +135,11 @@ impl<S: Send + 'static, R: Send + 'static> Codecs<S, R> {
             let terms = limits.receiving(codec, &Path::Local);
             if dialler.sends == Some(TypeId::of::<R>()) {
                 let queue = Queue::new(bounds);
-                queues.from_dialler = Some(tracked(state, &queue));
+                queues.from_dialler = Some(tracked(state, endpoint, LocalSide::Dialler, &queue));
                 Receiver::values(queue, terms)
             } else {
                 let queue = Queue::new(bounds);
-                queues.from_dialler = Some(tracked(state, &queue));
+                queues.from_dialler = Some(tracked(state, endpoint, LocalSide::Dialler, &queue));
                 Receiver::encoded(queue, terms)
             }
         });
@@ -223,10 +225,16 @@ impl MessageLimits {
 
 fn tracked<T: Send + 'static>(
     state: &mut State,
+    endpoint: &EndpointName,
+    sender: LocalSide,
     queue: &Arc<Queue<T>>,
 ) -> Arc<dyn Any + Send + Sync> {
     let breakable: Weak<dyn Breakable> = Arc::downgrade(queue) as _;
-    state.track_local(breakable);
+    state.track_local(LocalFlow {
+        endpoint: endpoint.clone(),
+        sender,
+        queue: breakable,
+    });
     Arc::clone(queue) as _
 }
 

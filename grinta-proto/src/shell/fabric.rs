@@ -14,13 +14,14 @@ use crate::config::{Config, Labels, Neighbour};
 use crate::name::{EndpointName, FabricName, InvalidName, NodeName};
 use crate::node::control::{ForgetError, Holder, Resolution};
 use crate::node::{
-    Counters, IdentityConflict, JoinError, JoinReport, Member, Node, NodeError, Snapshot,
-    SocketInfo, list,
+    Counters, IdentityConflict, JoinError, JoinReport, Member, Node, NodeError, ShutdownReport,
+    Snapshot, SocketInfo, list,
 };
 use crate::shell::dial::Dial;
 use crate::shell::driver::Driver;
 use crate::shell::endpoint::OpenEndpoint;
 use crate::shell::io::Io;
+use crate::shell::local::LocalFlow;
 use crate::shell::members::MemberWatch;
 use crate::shell::names::{NameScan, NameWatch};
 use crate::shell::query::Query;
@@ -330,7 +331,11 @@ impl Fabric {
     /// written out in any format.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        self.shared().with(|state| state.node.snapshot())
+        let (mut snapshot, local_flows) = self
+            .shared()
+            .with(|state| (state.node.snapshot(), state.local_flows()));
+        snapshot.local_flows = local_flows.iter().map(LocalFlow::snapshot).collect();
+        snapshot
     }
 
     /// Sleeps on the fabric's own clock: the runtime's, or the simulator's. Ends early if the
@@ -365,14 +370,17 @@ impl Fabric {
     }
 
     /// Leaves the fabric in order: tells the other nodes, refuses new flows, lets open flows drain
-    /// for at most the grace period, then closes all connections and the socket.
+    /// for at most the grace period, then closes all connections and the socket. Returns what was
+    /// not delivered by then, which is nothing if every sender was finished and every receiver
+    /// read on; see [`Sender::finish`](crate::Sender::finish).
     ///
     /// # Cancel safety
     /// When the future is dropped the shutdown goes on.
-    pub async fn shutdown(&self) {
+    pub async fn shutdown(&self) -> ShutdownReport {
         let grace = self.handle.grace_period;
         self.shared().with(|state| state.node.shutdown(grace));
         self.closed().await;
+        self.shared().with(|state| state.shutdown_report)
     }
 
     /// Waits until the fabric is closed, whoever closes it.

@@ -8,12 +8,13 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::fmt;
 use std::ops::ControlFlow;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Context;
 
 use bytes::Bytes;
 
-use crate::node::{FlowLoss, FlowReadError, FlowWriteError};
+use crate::name::EndpointName;
+use crate::node::{FlowLoss, FlowReadError, FlowWriteError, Level, LocalFlowSnapshot, LocalSide};
 use crate::shell::waiters::{WakerSlot, Wakes};
 use crate::wire::code::Code;
 use crate::wire::frame::length_len;
@@ -58,6 +59,42 @@ pub(crate) struct Queue<T> {
 pub(crate) trait Breakable: Any + Send + Sync + fmt::Debug {
     /// Nothing more passes; what is queued can still be read.
     fn break_off(&self, loss: FlowLoss, wakes: &mut Wakes);
+
+    /// How much was sent and not read: messages, and bytes as they would travel.
+    fn levels(&self) -> (Level, Level);
+}
+
+/// A direction of an in-process flow, as its fabric knows it.
+#[derive(Debug)]
+pub(crate) struct LocalFlow<Q> {
+    /// The endpoint that was dialled.
+    pub(crate) endpoint: EndpointName,
+    pub(crate) sender: LocalSide,
+    pub(crate) queue: Q,
+}
+
+impl LocalFlow<Weak<dyn Breakable>> {
+    /// The same with its queue, unless both its ends are gone. Queues hold foreign values: drop it
+    /// outside the fabric's lock.
+    pub(crate) fn upgrade(&self) -> Option<LocalFlow<Arc<dyn Breakable>>> {
+        Some(LocalFlow {
+            endpoint: self.endpoint.clone(),
+            sender: self.sender,
+            queue: self.queue.upgrade()?,
+        })
+    }
+}
+
+impl LocalFlow<Arc<dyn Breakable>> {
+    pub(crate) fn snapshot(&self) -> LocalFlowSnapshot {
+        let (messages, bytes) = self.queue.levels();
+        LocalFlowSnapshot {
+            endpoint: self.endpoint.clone(),
+            sender: self.sender,
+            messages,
+            bytes,
+        }
+    }
 }
 
 struct QueueState<T> {
@@ -331,6 +368,15 @@ impl<T: Send + 'static> Breakable for Queue<T> {
             state.reader.wake_into(wakes);
             state.writer.wake_into(wakes);
         }
+    }
+
+    fn levels(&self) -> (Level, Level) {
+        let state = self.lock();
+        let level = |used, limit| Level { used, limit };
+        (
+            level(state.messages.len(), self.limits.messages),
+            level(state.bytes, self.limits.bytes),
+        )
     }
 }
 

@@ -14,10 +14,10 @@ use crate::node::control::{QueryError, QueryId, QueryReport};
 use crate::node::{
     DialError, DialId, Dialled, EndpointId, EndpointRefusal, Event, FlowId, FlowLoss,
     FlowReadError, FlowWriteError, JoinError, JoinReport, Member, MemberEvent, Node, Payload,
-    SleepId,
+    ShutdownReport, SleepId,
 };
 use crate::shell::ends::MessageTypes;
-use crate::shell::local::{Breakable, LocalQueues, Room};
+use crate::shell::local::{Breakable, LocalFlow, LocalQueues, Room};
 use crate::shell::names::NameWatches;
 use crate::shell::waiters::{WakerList, WakerSlot, Wakes};
 
@@ -47,7 +47,9 @@ pub(crate) struct State {
     pub(crate) watches: BTreeMap<u64, WatchSlot>,
     pub(crate) watches_issued: u64,
     pub(crate) name_watches: NameWatches,
-    local_flows: Vec<Weak<dyn Breakable>>,
+    local_flows: Vec<LocalFlow<Weak<dyn Breakable>>>,
+    /// What was not delivered, once the fabric is closed.
+    pub(crate) shutdown_report: ShutdownReport,
 }
 
 #[derive(Debug, Default)]
@@ -128,6 +130,7 @@ impl Shared {
             watches_issued: 0,
             name_watches: NameWatches::default(),
             local_flows: Vec::new(),
+            shutdown_report: ShutdownReport::default(),
         };
         Arc::new(Self {
             state: Mutex::new(state),
@@ -184,9 +187,13 @@ impl State {
             slot.waker.wake_into(wakes);
         }
         self.name_watches.wake_all(wakes);
-        for flow in self.local_flows.drain(..).filter_map(|flow| flow.upgrade()) {
-            flow.break_off(FlowLoss::ShuttingDown, wakes);
-            wakes.drop_later(flow);
+        self.shutdown_report = *self.node.shutdown_report();
+        for flow in std::mem::take(&mut self.local_flows) {
+            if let Some(queue) = flow.queue.upgrade() {
+                queue.break_off(FlowLoss::ShuttingDown, wakes);
+                self.note_unread(&*queue);
+                wakes.drop_later(queue);
+            }
         }
     }
 
@@ -302,13 +309,29 @@ impl State {
         }
     }
 
-    /// Remembers an in-process flow, to break it off when the fabric closes.
-    pub(crate) fn track_local(&mut self, flow: Weak<dyn Breakable>) {
+    /// Remembers a direction of an in-process flow, to show it, and to break it off when the fabric
+    /// closes.
+    pub(crate) fn track_local(&mut self, flow: LocalFlow<Weak<dyn Breakable>>) {
         // Pruning when the list has doubled keeps it within twice the flows that live.
         if self.local_flows.len() == self.local_flows.capacity() {
-            self.local_flows.retain(|flow| flow.strong_count() > 0);
+            self.local_flows
+                .retain(|flow| flow.queue.strong_count() > 0);
         }
         self.local_flows.push(flow);
+    }
+
+    /// The in-process flows that have an end left, to be looked at and dropped outside the lock.
+    pub(crate) fn local_flows(&self) -> Vec<LocalFlow<Arc<dyn Breakable>>> {
+        let flows = self.local_flows.iter();
+        flows.filter_map(LocalFlow::upgrade).collect()
+    }
+
+    fn note_unread(&mut self, queue: &dyn Breakable) {
+        let (messages, bytes) = queue.levels();
+        let report = &mut self.shutdown_report;
+        report.local_flows_unread += usize::from(messages.used > 0);
+        report.local_messages_unread += messages.used;
+        report.local_bytes_unread += bytes.used as u64;
     }
 
     fn dispatch(&mut self, wakes: &mut Wakes) {

@@ -95,6 +95,9 @@ pub struct FlowRefused {
     /// side expected.
     #[prost(string, tag = "2")]
     pub detail: ::prost::alloc::string::String,
+    /// What the program there wants the program here to know; absent if it gave none.
+    #[prost(uint32, optional, tag = "3")]
+    pub code: ::core::option::Option<u32>,
 }
 /// Which way messages go, as seen by the side that dials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]

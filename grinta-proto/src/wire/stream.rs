@@ -249,13 +249,18 @@ pub enum FlowAnswer {
         message_len_max: u64,
     },
     /// The flow is refused, and the stream ends.
-    Refused {
-        /// Why.
-        reason: RefusalReason,
-        /// For people: what was expected, or who holds the name now. At most [`DETAIL_LEN_MAX`]
-        /// bytes of it travel.
-        detail: String,
-    },
+    Refused(Refusal),
+}
+
+/// That a flow is refused, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: RefusalReason,
+    /// A code of the program that refuses, for the program that dialled.
+    pub code: Option<u32>,
+    /// For people: what was expected, or who holds the name now. At most 512 bytes of it travel.
+    pub detail: String,
 }
 
 impl FlowAnswer {
@@ -272,10 +277,11 @@ impl FlowAnswer {
             Some(Answer::Accepted(accepted)) => Ok(Self::Accepted {
                 message_len_max: accepted.message_len_max,
             }),
-            Some(Answer::Refused(refused)) => Ok(Self::Refused {
+            Some(Answer::Refused(refused)) => Ok(Self::Refused(Refusal {
                 reason: RefusalReason::decode(refused.reason).map_err(fault("refused.reason"))?,
+                code: refused.code,
                 detail: bounded(refused.detail, DETAIL_LEN_MAX).map_err(fault("refused.detail"))?,
-            }),
+            })),
         }
     }
 
@@ -286,8 +292,13 @@ impl FlowAnswer {
             Self::Accepted { message_len_max } => Answer::Accepted(generated::FlowAccepted {
                 message_len_max: *message_len_max,
             }),
-            Self::Refused { reason, detail } => Answer::Refused(generated::FlowRefused {
+            Self::Refused(Refusal {
+                reason,
+                code,
+                detail,
+            }) => Answer::Refused(generated::FlowRefused {
                 reason: reason.encode().into(),
+                code: *code,
                 detail: detail[..detail.floor_char_boundary(DETAIL_LEN_MAX)].to_owned(),
             }),
         };
@@ -297,6 +308,31 @@ impl FlowAnswer {
             },
             buffer,
         );
+    }
+}
+
+impl Refusal {
+    /// A refusal in words.
+    pub fn new(reason: RefusalReason, detail: impl Into<String>) -> Self {
+        Self {
+            reason,
+            code: None,
+            detail: detail.into(),
+        }
+    }
+
+    /// With a code that the program at the other end knows what to do about.
+    #[must_use]
+    pub const fn code(mut self, code: u32) -> Self {
+        self.code = Some(code);
+        self
+    }
+}
+
+/// In words: the endpoint does not take flows from that node.
+impl From<String> for Refusal {
+    fn from(detail: String) -> Self {
+        Self::new(RefusalReason::NotAllowed, detail)
     }
 }
 
@@ -568,7 +604,11 @@ mod tests {
     fn flow_answer_names_the_field_that_is_wrong() {
         use generated::flow_answer::Answer;
         let refused = |reason, detail: String| {
-            let answer = Answer::Refused(generated::FlowRefused { reason, detail });
+            let answer = Answer::Refused(generated::FlowRefused {
+                reason,
+                detail,
+                code: None,
+            });
             FlowAnswer::decode(
                 &generated::FlowAnswer {
                     answer: Some(answer),
@@ -616,15 +656,9 @@ mod tests {
     #[test]
     fn what_does_not_fit_the_wire_is_cut_where_its_doc_says() {
         let detail = "é".repeat(300);
-        let answer = FlowAnswer::Refused {
-            reason: RefusalReason::Moved,
-            detail,
-        };
+        let answer = FlowAnswer::Refused(Refusal::new(RefusalReason::Moved, detail));
         let detail = "é".repeat(256);
-        let cut = FlowAnswer::Refused {
-            reason: RefusalReason::Moved,
-            detail,
-        };
+        let cut = FlowAnswer::Refused(Refusal::new(RefusalReason::Moved, detail));
         assert_eq!(
             FlowAnswer::decode(&unframe(|buffer| answer.encode(buffer))),
             Ok(cut)
@@ -763,10 +797,14 @@ mod tests {
     }
 
     fn any_answer() -> impl Strategy<Value = FlowAnswer> {
-        let refused = (1..=7, "\\PC{0,128}").prop_map(|(reason, detail)| FlowAnswer::Refused {
-            reason: RefusalReason::decode(reason).unwrap(),
-            detail,
-        });
+        let refused =
+            (1..=7, any::<Option<u32>>(), "\\PC{0,128}").prop_map(|(reason, code, detail)| {
+                FlowAnswer::Refused(Refusal {
+                    reason: RefusalReason::decode(reason).unwrap(),
+                    code,
+                    detail,
+                })
+            });
         let accepted =
             any::<u64>().prop_map(|message_len_max| FlowAnswer::Accepted { message_len_max });
         prop_oneof![accepted, refused]

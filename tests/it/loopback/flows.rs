@@ -267,6 +267,7 @@ fn is_refused_as_mismatch(error: &DialError, named: &str) {
         node,
         reason: RefusalReason::Mismatch,
         detail,
+        ..
     } = &error.cause
     else {
         panic!("not a mismatch: {error:?}");

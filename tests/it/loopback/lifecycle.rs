@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_lite::future::{poll_once, zip};
 use grinta_proto::{
-    AcceptError, DialCause, Elapsed, EndpointError, Fabric, FlowLoss, JoinError, Member,
+    AcceptError, DialCause, Elapsed, EndpointError, Fabric, FlowLoss, JoinError, LocalSide, Member,
     MemberEvent, MemberWatch, Raw, ReceiveError, SendCause, WatchError,
 };
 
@@ -21,6 +21,7 @@ flow_stories! {
 }
 
 node_stories! {
+    a_shutdown_tells_what_nobody_read_within_the_process,
     a_dropped_driver_ends_every_call_that_is_pending,
     the_last_handle_dropped_leaves,
     a_node_that_shuts_down_is_seen_to_leave,
@@ -46,7 +47,38 @@ async fn a_shutdown_lets_flows_drain(world: &World) {
         assert_eq!(received, sent);
         drop(receiver);
     };
-    zip(sides.client.shutdown(), read).await;
+    let (report, ()) = zip(sides.client.shutdown(), read).await;
+    assert!(report.is_empty(), "{report:?}");
+}
+
+async fn a_shutdown_tells_what_nobody_read_within_the_process(world: &World) {
+    let node = world.node("alone").await;
+    let endpoint = node.endpoint("service").await.unwrap();
+    let dial = node.dial("service").sender::<String, _>(Raw).into_future();
+    let accept = async {
+        let incoming = endpoint.accept().await.unwrap();
+        incoming.receiver::<String, _>(Raw).unwrap()
+    };
+    let (sender, mut receiver) = zip(dial, accept).await;
+    let mut sender = sender.unwrap();
+    for message in ["one", "two", "six"] {
+        sender.send(message.to_owned()).await.unwrap();
+    }
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), "one");
+    let snapshot = node.snapshot();
+    let [flow] = &snapshot.local_flows[..] else {
+        panic!("{:?}", snapshot.local_flows);
+    };
+    assert_eq!(flow.endpoint.as_str(), "service");
+    assert_eq!(flow.sender, LocalSide::Dialler);
+    assert_eq!((flow.messages.used, flow.bytes.used), (2, 8));
+    assert_eq!(flow.bytes.limit, snapshot.limits.local_queue_bytes_max);
+
+    let report = node.shutdown().await;
+    assert_eq!((report.flows_lost, report.flows_unconfirmed), (0, 0));
+    let left = (report.local_flows_unread, report.local_messages_unread);
+    assert_eq!((left, report.local_bytes_unread), ((1, 2), 8));
+    assert_eq!(receiver.recv().await.unwrap().unwrap(), "two");
 }
 
 async fn after_a_shutdown_handles_report_that_the_fabric_is_closed(world: &World) {

@@ -135,7 +135,7 @@ async fn whoever_has_anothers_name_is_told(world: &World) {
         assert!(twin.snapshot().identity_conflict.is_some());
     }
     let alone = world.start(world.builder("alone")).await.unwrap();
-    let (told, ()) = zip(alone.identity_conflict(), alone.shutdown()).await;
+    let (told, _) = zip(alone.identity_conflict(), alone.shutdown()).await;
     assert_eq!(told, None);
 }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_lite::future::{poll_once, zip};
 use grinta_proto::{
     AcceptError, ClaimError, DialCause, DialError, DialStage, EndpointError, EndpointRefusal,
-    InvalidName, Member, Raw, RefusalReason, Resolution,
+    InvalidName, Member, Raw, Refusal, RefusalReason, Resolution,
 };
 
 use super::{Place, World};
@@ -137,13 +137,18 @@ async fn a_refusal_tells_its_reason(world: &World) {
     let dial = async { sides.dial().sender::<String, _>(Raw).await.unwrap_err() };
     let refuse = async {
         let incoming = sides.endpoint.accept().await.unwrap();
-        incoming.refuse(RefusalReason::NotAllowed, "members only");
+        incoming.refuse(Refusal::new(RefusalReason::NotAllowed, "members only").code(402));
     };
     let (error, ()) = zip(dial, refuse).await;
     assert_eq!(error.stage, DialStage::Accept);
     assert_eq!(refusal(&error), (RefusalReason::NotAllowed, "members only"));
     assert!(!error.is_retryable());
-    assert!(error.to_string().contains("members only"), "{error}");
+    let DialCause::Refused { code, .. } = error.cause else {
+        panic!("not refused: {error:?}");
+    };
+    assert_eq!(code, Some(402));
+    let told = error.to_string();
+    assert!(told.contains("code 402: members only"), "{told}");
 }
 
 async fn an_endpoint_admits_whom_it_wants(world: &World) {
@@ -388,7 +393,7 @@ async fn an_endpoint_that_never_accepts_holds_up_no_other(world: &World) {
     }
     for _ in 0..10 {
         let incoming = deaf.accept().await.unwrap();
-        incoming.refuse(RefusalReason::NotAllowed, "at last");
+        incoming.refuse("at last".to_owned());
     }
     for dial in waiting {
         let error = dial.await.unwrap_err();
@@ -416,6 +421,7 @@ fn refusal(error: &DialError) -> (RefusalReason, &str) {
         node,
         reason,
         detail,
+        ..
     } = &error.cause
     else {
         panic!("not refused: {error:?}");

@@ -168,7 +168,7 @@ async fn a_query_that_nobody_answers(world: &World) {
     assert!(poll_once(&mut asked).await.is_none());
     drop(asked);
     let waits = server.query("service").deadline(PATIENCE);
-    let (ended, ()) = zip(waits.into_future(), server.shutdown()).await;
+    let (ended, _) = zip(waits.into_future(), server.shutdown()).await;
     assert_eq!(ended, Err(QueryError::ShuttingDown));
 }
 

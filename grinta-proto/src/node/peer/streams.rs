@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use quinn_proto::{Dir, StreamEvent, StreamId};
 
 use crate::config::Limits;
+use crate::name::EndpointName;
 use crate::node::dial::DialId;
 use crate::node::endpoint::IncomingId;
 use crate::node::event::{FlowReadError, FlowWriteError};
@@ -16,6 +17,15 @@ use crate::node::timers::TimerKey;
 use crate::wire::code::Code;
 use crate::wire::frame::FrameError;
 use crate::wire::stream::{Direction, FlowAnswer, OpenFlow};
+
+/// A flow whose sender is held back.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct HeldBack<'a> {
+    /// The endpoint that was dialled.
+    pub(crate) endpoint: Option<&'a EndpointName>,
+    /// Bytes that the sender wrote and the stream has not taken.
+    pub(crate) bytes: usize,
+}
 
 impl Peer {
     /// Opens a flow; `None` while the peer's limit is reached or the peer is not up.
@@ -230,6 +240,22 @@ impl Peer {
             flow.release_receiver(&mut self.connection, code);
             self.unflushed.insert(stream);
         }
+    }
+
+    /// For each open flow that the peer is not known to have all of: bytes that never left.
+    pub(crate) fn undelivered(&self) -> impl Iterator<Item = usize> + '_ {
+        let flows = self.flows.values().map(Box::as_ref);
+        let open = flows.filter(|flow| matches!(flow.stage, FlowStage::Open));
+        open.filter_map(Flow::undelivered)
+    }
+
+    /// What waits in a flow whose sender is held back; `None` for any other.
+    pub(crate) fn held_back(&self, stream: StreamId) -> Option<HeldBack<'_>> {
+        let flow = self.flows.get(&stream)?;
+        Some(HeldBack {
+            endpoint: flow.endpoint.as_ref(),
+            bytes: flow.held_back()?,
+        })
     }
 
     /// The flows as tools see them; `send_limit` bounds what waits in each.

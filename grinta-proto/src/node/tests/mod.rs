@@ -16,5 +16,6 @@ mod quiet;
 mod random;
 mod shared;
 mod shutdown;
+mod slow;
 mod snapshot;
 mod trust;

@@ -128,6 +128,7 @@ impl Script {
                 false => UnknownName::Fail,
             },
             choice: Choice::Owner,
+            at: None,
         };
         let program = &mut self.programs[index];
         let dial = self.world.node(program.name).dial(request);

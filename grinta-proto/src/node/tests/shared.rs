@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::node::control::Holder;
-use crate::node::testing::{World, accepted, endpoint_name, request};
+use crate::node::testing::{World, accepted, endpoint_name, node_name, request};
 use crate::node::{Choice, Claiming, DialCause, DialId, DialRequest, Dialled, EndpointId, Event};
 use crate::wire::stream::RefusalReason;
 
@@ -50,6 +50,32 @@ fn the_nearest_is_this_node_itself() {
     assert!(world.node("c").answer(incoming.id, accepted()));
     let dialled = world.dialled("c", dial).unwrap();
     assert!(matches!(dialled, Dialled::Local { .. }), "{dialled:?}");
+}
+
+#[test]
+fn a_dial_of_one_node_goes_there_and_nowhere_else() {
+    let (mut world, [_, c]) = pool(1);
+    let at = |node: &str| DialRequest {
+        at: Some(node_name(node)),
+        ..request("pool")
+    };
+    let dial = world.node("a").dial(at("c"));
+    world.accept("c", c);
+    assert_eq!(answered_by(&mut world, dial), "c");
+
+    let dials = [0, 1].map(|_| world.node("a").dial(at("c")));
+    let error = world.dialled("a", dials[1]).unwrap_err();
+    let busy = RefusalReason::Busy;
+    assert!(
+        matches!(error.cause, DialCause::Refused { reason, .. } if reason == busy),
+        "{error}"
+    );
+    assert_eq!(error.attempts, []);
+
+    let dial = world.node("c").dial(at("a"));
+    let node = node_name("a");
+    let error = world.dialled("c", dial).unwrap_err();
+    assert_eq!(error.cause, DialCause::NotAt { node });
 }
 
 #[test]

@@ -34,6 +34,8 @@ fn flows_drain_before_a_node_closes_and_its_peers_learn_that_it_left() {
     world.until("the peer has nothing left of it", |world| {
         (world.connections("b") == 0).then_some(())
     });
+    let report = *world.node("a").shutdown_report();
+    assert!(report.is_empty(), "{report:?}");
 }
 
 #[test]
@@ -57,6 +59,36 @@ fn the_grace_period_cuts_flows_that_do_not_drain() {
         Err(FlowReadError::Lost(left.clone()))
     );
     assert_eq!(world.sent(ends.acceptor), Err(FlowWriteError::Lost(left)));
+}
+
+#[test]
+fn what_a_stalled_reader_left_undelivered_is_told_by_count() {
+    let (mut world, ends) = World::with_flow(1);
+    let service = world.serve("b", "idle", "a");
+    let idle = world.flow("a", "b", (service, "idle"));
+    let mut written = 0;
+    while world.write(ends.dialler, &[1; 1000]) == Ok(()) || {
+        world.run_for(Duration::from_millis(50));
+        world.write(ends.dialler, &[1; 1000]) == Ok(())
+    } {
+        written += 1000;
+    }
+    world.release(ends.dialler);
+    world.node("a").shutdown(GRACE);
+    told(&mut world, "a", &Event::Closed);
+    let report = *world.node("a").shutdown_report();
+    assert_eq!((report.flows_lost, report.flows_unconfirmed), (1, 1));
+    assert!(report.bytes_lost >= 64 * 1024, "{report:?}");
+
+    let mut arrived = 0;
+    while let Ok(Some(chunk)) = world.node("b").read(ends.acceptor.1) {
+        arrived += chunk.len() as u64;
+    }
+    assert_eq!(arrived + report.bytes_lost, written, "to the byte");
+    assert!(matches!(
+        world.end(idle.acceptor),
+        Err(FlowReadError::Lost(_))
+    ));
 }
 
 #[test]

@@ -118,6 +118,8 @@ impl AsyncBufRead for ByteReader {
     }
 
     fn consume(mut self: Pin<&mut Self>, length: usize) {
+        // No more than there is: a wrong length is no reason to panic.
+        let length = length.min(self.rest.len());
         self.rest.advance(length);
     }
 }
