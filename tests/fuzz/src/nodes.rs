@@ -15,7 +15,7 @@ use bytes::{Bytes, BytesMut};
 use grinta_proto::node::{Claiming, DialId, Event, FlowId, Origin, Payload};
 use grinta_proto::wire::code::Code;
 use grinta_proto::wire::frame::encode_length;
-use grinta_proto::wire::stream::{FlowAnswer, Hello, RefusalReason};
+use grinta_proto::wire::stream::{FlowAnswer, Hello, Refusal, RefusalReason};
 use grinta_proto::{Credentials, EndpointName, FabricName, NodeName, Session};
 
 use crate::peer::Peer;
@@ -263,10 +263,11 @@ impl Program {
                     let answer = if accepts {
                         ACCEPTED
                     } else {
-                        FlowAnswer::Refused {
+                        FlowAnswer::Refused(Refusal {
                             reason: RefusalReason::Declined,
+                            code: None,
                             detail: String::new(),
-                        }
+                        })
                     };
                     if node.answer(incoming.id, answer)
                         && accepts

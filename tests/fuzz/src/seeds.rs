@@ -3,7 +3,7 @@
 use arbitrary::Unstructured;
 use bytes::BytesMut;
 use grinta_proto::wire::frame::encode_length;
-use grinta_proto::wire::stream::{Encoding, FlowAnswer, Hello, OpenFlow, RefusalReason};
+use grinta_proto::wire::stream::{Encoding, FlowAnswer, Hello, OpenFlow, Refusal, RefusalReason};
 use grinta_proto::{CodecId, Direction, EndpointName, FabricName, NodeName, Session};
 
 use crate::pki::Ca;
@@ -74,10 +74,11 @@ fn first_frames() -> [Vec<u8>; 4] {
         message_len_max: 1 << 20,
     }
     .encode(&mut frames[2]);
-    FlowAnswer::Refused {
+    FlowAnswer::Refused(Refusal {
         reason: RefusalReason::Moved,
+        code: Some(7),
         detail: "bob holds the name".to_owned(),
-    }
+    })
     .encode(&mut frames[3]);
     // All are shorter than 128 bytes, so their lengths take one.
     frames.map(|frame| frame[1..].to_vec())

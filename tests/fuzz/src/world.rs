@@ -368,6 +368,7 @@ pub(crate) fn request(endpoint: &EndpointName) -> DialRequest {
         },
         timeout: Duration::from_secs(2),
         choice: Choice::default(),
+        at: None,
         unknown_name: UnknownName::Wait,
     }
 }
