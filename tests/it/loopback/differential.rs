@@ -90,7 +90,7 @@ where
     let remote = remote.await;
     for seed in 0..SEEDS {
         // Shown only if the story fails.
-        println!("seed {seed}");
+        eprintln!("seed {seed}");
         let mut rng = StdRng::seed_from_u64(seed);
         let scripts = [Script::new(&mut rng), Script::new(&mut rng)];
         let here = run::<T>(&remote, &remote.server, &scripts).await;

@@ -48,7 +48,13 @@ async fn a_shutdown_lets_flows_drain(world: &World) {
         drop(receiver);
     };
     let (report, ()) = zip(sides.client.shutdown(), read).await;
-    assert!(report.is_empty(), "{report:?}");
+    // Within the process what is queued can be read after the shutdown as well.
+    let undelivered = (
+        report.flows_lost,
+        report.bytes_lost,
+        report.flows_unconfirmed,
+    );
+    assert_eq!(undelivered, (0, 0, 0), "{report:?}");
 }
 
 async fn a_shutdown_tells_what_nobody_read_within_the_process(world: &World) {

@@ -137,13 +137,15 @@ async fn fold_until_complete(watch: &mut NameWatch, names: &mut BTreeMap<Endpoin
 
 fn fold(names: &mut BTreeMap<EndpointName, NodeName>, event: NameEvent) {
     match event {
-        NameEvent::Appeared { name, owner } | NameEvent::Moved { name, owner, .. } => {
+        NameEvent::Appeared { name, owner }
+        | NameEvent::Moved { name, owner, .. }
+        | NameEvent::Reshared { name, owner } => {
             names.insert(name, owner);
         }
         NameEvent::Gone { name, .. } => {
             names.remove(&name);
         }
-        other => panic!("{other:?}"),
+        _ => {}
     }
 }
 

@@ -204,17 +204,7 @@ impl World {
                 self.up[at][member] = at == member;
                 at
             }
-            Step::Deny { at, name } => {
-                let directory = &mut self.directories[at];
-                if let Resolution::Remote(located) = directory.resolve(&endpoint(NAMES[name])) {
-                    assert!(directory.mark_stale(&endpoint(NAMES[name]), &located));
-                    assert_ne!(
-                        directory.resolve(&endpoint(NAMES[name])),
-                        Resolution::Remote(located),
-                    );
-                }
-                at
-            }
+            Step::Deny { at, name } => self.deny(at, NAMES[name]),
             Step::Poll { at } => {
                 self.poll(at);
                 at
@@ -224,6 +214,17 @@ impl World {
                 at
             }
         }
+    }
+
+    /// Whom the name resolves to says that it holds no such endpoint.
+    fn deny(&mut self, at: usize, name: &str) -> usize {
+        let directory = &mut self.directories[at];
+        if let Resolution::Remote(located) = directory.resolve(&endpoint(name)) {
+            assert!(directory.mark_stale(&endpoint(name), &located));
+            let resolution = directory.resolve(&endpoint(name));
+            assert_ne!(resolution, Resolution::Remote(located));
+        }
+        at
     }
 
     fn claim(&mut self, by: usize, name: &str, mode: ClaimMode) -> usize {

@@ -103,7 +103,7 @@ fn a_change_of_those_who_share_is_told() {
     let (name, owner) = (endpoint("svc"), node("ada"));
     let reshared = Change::Reshared { name, owner };
     tell(&bob, &mut cal, usize::MAX);
-    assert_eq!(changes(&mut cal), [reshared.clone()]);
+    assert_eq!(changes(&mut cal), std::slice::from_ref(&reshared));
     cal.set_unreachable(&node("bob"));
     assert_eq!(changes(&mut cal), [reshared]);
     assert_eq!(serving(&cal, "svc"), ["ada"]);
