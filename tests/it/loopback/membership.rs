@@ -5,8 +5,8 @@ use std::future::pending;
 
 use futures_lite::future::{or, zip};
 use grinta_proto::{
-    DialStage, EndpointStanding, HealthSnapshot, Labels, LabelsError, Member, MemberEvent,
-    MemberState, MemberWatch, Presence, Raw,
+    DialStage, EndpointStanding, ForgetError, HealthSnapshot, Labels, LabelsError, Member,
+    MemberEvent, MemberState, MemberWatch, Presence, Raw, Resolution,
 };
 
 use super::World;
@@ -14,6 +14,7 @@ use super::World;
 node_stories! {
     a_node_leaves_and_comes_back,
     labels_change_and_the_others_see_it,
+    who_crashed_is_forgotten_and_its_name_is_free,
     whoever_has_anothers_name_is_told,
     a_snapshot_shows_what_there_is,
     a_leave_ends_when_the_fabric_does,
@@ -84,6 +85,42 @@ async fn labels_change_and_the_others_see_it(world: &World) {
     let bad = Labels::from([(String::new(), String::new())]);
     let refused = sides.server.set_labels(bad);
     assert!(matches!(refused, Err(LabelsError::Key { .. })));
+}
+
+async fn who_crashed_is_forgotten_and_its_name_is_free(world: &World) {
+    let (server, lifeline) = world.start_mortal(world.hasty_builder("server")).await;
+    server.join().await.unwrap();
+    let _endpoint = server.endpoint("service").await.unwrap();
+    let neighbour = server.address().to_string();
+    let client = world.hasty_builder("client").neighbour(neighbour);
+    let client = world.start(client).await.unwrap();
+    client.join().await.unwrap();
+    let forgotten = client.forget(server.node());
+    assert!(matches!(forgotten, Err(ForgetError::Present { .. })));
+
+    let mut watch = client.watch_members();
+    drop(lifeline);
+    let down = next(&mut watch, |event| {
+        if let MemberEvent::Down(member) = event {
+            Some(member)
+        } else {
+            None
+        }
+    });
+    assert_eq!(down.await.name, *server.node());
+    let resolution = client.resolve("service").unwrap();
+    assert!(matches!(resolution, Resolution::Unreachable { .. }));
+    client.forget(server.node()).unwrap();
+    let left = next(&mut watch, |event| {
+        if let MemberEvent::Left(member) = event {
+            Some(member)
+        } else {
+            None
+        }
+    });
+    assert_eq!(left.await.name, *server.node());
+    assert_eq!(client.resolve("service").unwrap(), Resolution::NotFound);
+    client.endpoint("service").await.unwrap();
 }
 
 async fn whoever_has_anothers_name_is_told(world: &World) {
