@@ -63,6 +63,7 @@ mod history;
 mod host;
 mod io;
 mod network;
+mod oracle;
 mod plan;
 mod queue;
 mod run;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use grinta_proto::{ClaimMode, EndpointName};
 
 use super::phases::Phase;
-use super::{Event, Node, TOLD, World, host, index, links, oracle, place};
+use super::{Event, Node, TOLD, World, host, index, links, place};
 use crate::network::{CutId, HostId};
+use crate::oracle;
 use crate::plan::{Action, Fault, NodeId, Operation, Step};
 
 /// What ends, and when.

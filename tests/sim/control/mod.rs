@@ -2,11 +2,12 @@
 //!
 //! Each node is a [`Control`], the very state machine that a whole node has inside. [`links`] stands
 //! for QUIC: connections that take a round trip to make, streams that stall and datagrams that
-//! vanish. [`oracle`] watches every event and compares what nodes hold with what is the case.
+//! vanish. The [`oracle`] hears every event, and [`checks`] compare what nodes hold with what is
+//! the case.
 
+mod checks;
 mod faults;
 mod links;
-mod oracle;
 mod phases;
 
 use std::collections::BTreeMap;
@@ -21,10 +22,10 @@ use grinta_proto::{Config, Neighbour, NodeName, Session};
 
 use self::faults::{Active, Undo};
 use self::links::Links;
-use self::oracle::Oracle;
 use crate::draw::{Draws, Purpose};
 use crate::history::History;
 use crate::network::{HostId, Network};
+use crate::oracle::{self, Oracle};
 use crate::plan::{NodeId, Plan};
 use crate::queue::Queue;
 use crate::run::Lines;
@@ -431,7 +432,7 @@ fn place(id: NodeId, moves: u16) -> SocketAddr {
 const SEEDS: usize = 3;
 
 const fn index(id: NodeId) -> usize {
-    id.0 as usize
+    id.index()
 }
 
 const fn host(id: NodeId) -> HostId {

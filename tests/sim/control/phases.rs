@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::oracle;
 use super::{Event, World, index};
+use crate::oracle;
 use crate::plan::NodeId;
 use crate::verdict::Invariant;
 

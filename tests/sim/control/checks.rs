@@ -1,0 +1,246 @@
+//! Whether what all nodes hold is the case, looked at from outside.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use grinta_proto::node::control::{Control, Resolution};
+use grinta_proto::wire::claims::OwnerHead;
+use grinta_proto::wire::control::{ControlMessage, SwimKind};
+use grinta_proto::{EndpointName, MemberState, NodeName};
+
+use super::{World, index};
+use crate::oracle::{Finding, HEAL_BOUND, crash_bound, line, node_of, word};
+use crate::plan::NodeId;
+use crate::verdict::Invariant;
+
+impl World<'_> {
+    /// What holds at any moment.
+    pub(super) fn check_now(&mut self) {
+        if self.plan.nodes > NODES_LOOKED_AT_CLOSELY {
+            return;
+        }
+        let mut finding = None;
+        for id in self.plan.node_ids() {
+            let Some(control) = &self.nodes[index(id)].control else {
+                continue;
+            };
+            let found = self
+                .check_fold(id, control)
+                .and_then(|()| check_owners(control));
+            let found = found.and_then(|()| self.check_replica(id, control));
+            finding =
+                finding.or_else(|| found.err().map(|(invariant, what)| (invariant, id, what)));
+        }
+        if let Some((invariant, id, what)) = finding {
+            self.fail(invariant, format!("at {id}: {what}"));
+        }
+        for id in self.plan.node_ids() {
+            if let Some(control) = &self.nodes[index(id)].control {
+                let heads = control.directory().heads();
+                let heads = heads.map(|head| (head.owner.clone(), head)).collect();
+                self.oracle.views[index(id)].heads = heads;
+            }
+        }
+    }
+
+    /// The events so far fold to the list of members. Since when one is gone is left out: what
+    /// others knew earlier corrects it without an event.
+    fn check_fold(&self, id: NodeId, control: &Control) -> Result<(), Finding> {
+        let told = self.oracle.views[index(id)].members.values();
+        let told: Vec<_> = told.map(line).collect();
+        let listed: Vec<_> = control.members().map(|member| line(&member)).collect();
+        if told == listed {
+            return Ok(());
+        }
+        Err((Invariant::M5, format!("told {told:?}, lists {listed:?}")))
+    }
+
+    /// A replica never goes back, nor beyond its owner.
+    fn check_replica(&self, id: NodeId, control: &Control) -> Result<(), Finding> {
+        if control.directory().changes_pending() > 0 {
+            return Err((Invariant::D10, "a change of names waits unheard".to_owned()));
+        }
+        control.directory().check_invariants();
+        for head in control.directory().heads() {
+            let before = self.oracle.views[index(id)].heads.get(&head.owner);
+            if before.is_some_and(|before| {
+                let rank = |head: &OwnerHead| (head.session, head.floor);
+                rank(before) > rank(&head)
+                    || (rank(before) == rank(&head) && before.version > head.version)
+            }) {
+                let what = format!("goes back from {before:?} to {head:?}");
+                return Err((Invariant::D9, what));
+            }
+            let owner = &self.nodes[index(node_of(&head.owner))];
+            let Some(owner) = &owner.control else {
+                continue;
+            };
+            let own = owner.directory().head(&head.owner);
+            if own.session == head.session && head.version > own.version {
+                return Err((Invariant::D9, format!("{head:?} is beyond {own:?}")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever ran throughout holds a crashed node down, if nothing else went wrong.
+    pub(super) fn check_crash(&mut self, id: NodeId, run: u64, since: Duration) {
+        let crashed = &self.nodes[index(id)];
+        if crashed.runs != run || crashed.control.is_some() {
+            return;
+        }
+        if !self
+            .oracle
+            .is_calm_since(Some(since.saturating_sub(HEAL_BOUND)))
+        {
+            return;
+        }
+        let name = crashed.name.clone();
+        let late = self.plan.node_ids().find(|&other| {
+            let node = &self.nodes[index(other)];
+            let control = node.control.as_ref().filter(|_| node.takes_part());
+            let seen = control.and_then(|control| control.member(&name));
+            seen.is_some_and(|member| member.state.is_active())
+        });
+        if let Some(late) = late {
+            let bound = crash_bound(self.plan.nodes);
+            let what = format!("{late} holds {name} alive {bound:?} after its crash");
+            self.fail(Invariant::M3, what);
+        }
+    }
+
+    /// After a heal: all agree on members and names.
+    pub(super) fn check_whole(&mut self) {
+        if let Err((invariant, what)) = self.check_members().and_then(|()| self.check_names()) {
+            self.fail(invariant, what);
+        }
+    }
+
+    fn check_members(&self) -> Result<(), Finding> {
+        let there: BTreeSet<_> = self.plan.node_ids().collect();
+        for id in self.plan.node_ids() {
+            let Some(control) = &self.nodes[index(id)].control else {
+                return Err((Invariant::M4, format!("{id} does not run")));
+            };
+            let mut seen = BTreeSet::from([id]);
+            for member in control.members() {
+                let about = node_of(&member.name);
+                match member.state {
+                    MemberState::Alive => seen.insert(about),
+                    MemberState::Suspect => {
+                        let what = format!("{id} suspects {about} after the heal");
+                        return Err((Invariant::M4, what));
+                    }
+                    MemberState::Down { .. } | MemberState::Left { .. } => {
+                        let what =
+                            format!("{id} holds {about} {} after the heal", word(member.state));
+                        return Err((Invariant::M2, what));
+                    }
+                };
+            }
+            if let Some(missing) = there.difference(&seen).next() {
+                return Err((Invariant::M4, format!("{id} does not know {missing}")));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_names(&self) -> Result<(), Finding> {
+        let controls = || {
+            let nodes = self.nodes.iter();
+            nodes.filter_map(|node| Some((&node.name, node.control.as_ref()?)))
+        };
+        let mut hashes = controls().map(|(name, control)| (name, control.directory().hash()));
+        if let Some((first, hash)) = hashes.next()
+            && let Some((other, _)) = hashes.find(|(_, other)| *other != hash)
+        {
+            let what = format!("the replicas of {first} and {other} differ");
+            return Err((Invariant::D1, what));
+        }
+        let mut holders: BTreeMap<EndpointName, BTreeSet<NodeName>> = BTreeMap::new();
+        for (node, control) in controls() {
+            for name in control.directory().held() {
+                holders
+                    .entry(name.clone())
+                    .or_default()
+                    .insert(node.clone());
+            }
+        }
+        for name in self.oracle.claimants.keys() {
+            let mut owners = BTreeSet::new();
+            for (node, control) in controls() {
+                let owner = match control.resolve(name) {
+                    Resolution::Local => Some(node.clone()),
+                    Resolution::Remote { owner, .. } => Some(owner),
+                    Resolution::NotFound => None,
+                    Resolution::Unreachable { owner, .. } => {
+                        let what = format!("{name} at {node} is the unreachable {owner}'s");
+                        return Err((Invariant::D2, what));
+                    }
+                    Resolution::NotSynced => {
+                        return Err((Invariant::D2, format!("{node} is not synced")));
+                    }
+                };
+                match (&owner, holders.get(name)) {
+                    (None, None) => {}
+                    (Some(owner), Some(holders)) if holders.contains(owner) => {}
+                    (None, Some(holders)) => {
+                        let what = format!("{name} is held by {holders:?}, and {node} finds none");
+                        return Err((Invariant::D2, what));
+                    }
+                    (Some(owner), _) => {
+                        let what = format!("{name} at {node} is {owner}'s, which does not hold it");
+                        return Err((Invariant::D3, what));
+                    }
+                }
+                owners.insert(owner);
+            }
+            if owners.len() > 1 {
+                return Err((
+                    Invariant::D1,
+                    format!("the owners of {name} are {owners:?}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Who tells another that it is down must hold it down.
+    pub(super) fn check_undead(
+        &self,
+        from: NodeId,
+        to: NodeId,
+        message: &ControlMessage,
+    ) -> Result<(), String> {
+        if let ControlMessage::Swim(packet) = message
+            && packet.header.kind == SwimKind::TurnUndead
+            && let Some(control) = &self.nodes[index(from)].control
+            && let Some(member) = control.member(&self.nodes[index(to)].name)
+            && member.state.is_active()
+        {
+            return Err(format!(
+                "{from} tells {to} that it is down, and holds it active"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Those who are down own nothing.
+fn check_owners(control: &Control) -> Result<(), Finding> {
+    let page = control.directory().scan("", None, usize::MAX);
+    for listing in page.listings {
+        let Some(member) = control.member(&listing.owner) else {
+            continue;
+        };
+        if !member.state.is_active() {
+            let state = word(member.state);
+            let what = format!("{} is {}'s, who is {state}", listing.name, listing.owner);
+            return Err((Invariant::D8, what));
+        }
+    }
+    Ok(())
+}
+
+/// In larger fabrics only what is cheap is looked at on the way.
+const NODES_LOOKED_AT_CLOSELY: u32 = 50;

@@ -1,0 +1,336 @@
+//! What is the case, and whether what nodes tell agrees with it: the same for both tiers.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use grinta_proto::node::control::ControlEvent;
+use grinta_proto::wire::claims::OwnerHead;
+use grinta_proto::{EndpointName, Member, MemberEvent, MemberState, NameEvent, NodeName, Session};
+
+use crate::plan::{Fault, NodeId, Plan};
+use crate::verdict::Invariant;
+
+/// Follows all events and knows the plan.
+#[derive(Debug)]
+pub(crate) struct Oracle {
+    pub(crate) views: Vec<View>,
+    running: BTreeSet<NodeId>,
+    /// The latest session of runs that ended.
+    ended: BTreeMap<NodeId, Session>,
+    left: BTreeMap<NodeId, Duration>,
+    pub(crate) claimants: BTreeMap<EndpointName, BTreeSet<NodeName>>,
+    /// Faults under way that excuse a false alarm, and when the last one ended.
+    disruptions: u32,
+    disrupted_at: Option<Duration>,
+}
+
+/// What one run of a node has told.
+#[derive(Debug, Default)]
+pub(crate) struct View {
+    pub(crate) members: BTreeMap<NodeName, Member>,
+    pub(crate) lost: BTreeSet<EndpointName>,
+    pub(crate) heads: BTreeMap<NodeName, OwnerHead>,
+    /// How often a timer was armed for the instant at which it was armed.
+    busy: (Duration, u32),
+}
+
+pub(crate) type Finding = (Invariant, String);
+
+impl Oracle {
+    pub(crate) fn new(plan: &Plan) -> Self {
+        Self {
+            views: plan.node_ids().map(|_| View::default()).collect(),
+            running: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            left: BTreeMap::new(),
+            claimants: BTreeMap::new(),
+            disruptions: 0,
+            disrupted_at: None,
+        }
+    }
+
+    pub(crate) fn started(&mut self, id: NodeId) {
+        self.views[id.index()] = View::default();
+        self.started_again(id);
+    }
+
+    /// The same run takes part again after it had left.
+    pub(crate) fn started_again(&mut self, id: NodeId) {
+        self.running.insert(id);
+        self.left.remove(&id);
+    }
+
+    pub(crate) fn stopped(&mut self, id: NodeId, session: Session) {
+        self.running.remove(&id);
+        let ended = self.ended.entry(id).or_insert(session);
+        *ended = session.max(*ended);
+    }
+
+    pub(crate) fn leaves(&mut self, now: Duration, id: NodeId) {
+        self.running.remove(&id);
+        self.left.insert(id, now);
+        self.views[id.index()].lost.clear();
+    }
+
+    pub(crate) fn has_left(&self, id: NodeId) -> bool {
+        self.left.contains_key(&id)
+    }
+
+    pub(crate) fn claims(&mut self, id: NodeId, name: &EndpointName) {
+        let claimants = self.claimants.entry(name.clone()).or_default();
+        claimants.insert(name_of(id));
+        self.views[id.index()].lost.remove(name);
+    }
+
+    pub(crate) fn released(&mut self, id: NodeId, name: &EndpointName) {
+        self.views[id.index()].lost.remove(name);
+    }
+
+    pub(crate) fn fault_begins(&mut self, fault: &Fault) {
+        self.disruptions += u32::from(is_disruptive(fault));
+    }
+
+    pub(crate) fn fault_ends(&mut self, now: Duration, fault: &Fault) {
+        if is_disruptive(fault) {
+            self.disruptions -= 1;
+            self.disrupted_at = Some(now);
+        }
+    }
+
+    /// Whether nothing has gone wrong for so long that a false alarm has no excuse.
+    pub(crate) fn is_calm(&self, now: Duration) -> bool {
+        self.is_calm_since(now.checked_sub(HEAL_BOUND))
+    }
+
+    /// Whether nothing has gone wrong since then, or ever for `None`.
+    pub(crate) fn is_calm_since(&self, then: Option<Duration>) -> bool {
+        let ended = self.disrupted_at;
+        self.disruptions == 0 && ended.is_none_or(|ended| then.is_some_and(|then| ended <= then))
+    }
+
+    /// A node's next timer is set.
+    pub(crate) fn armed(&mut self, now: Duration, id: NodeId, at: Duration) -> Result<(), String> {
+        let (instant, times) = &mut self.views[id.index()].busy;
+        if at > now || *instant != now {
+            (*instant, *times) = (now, 0);
+            return Ok(());
+        }
+        *times += 1;
+        if *times > TURNS_PER_INSTANT_MAX {
+            return Err(format!(
+                "{id} sets its timer to the present, again and again"
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn hear(
+        &mut self,
+        now: Duration,
+        id: NodeId,
+        event: &ControlEvent,
+    ) -> Result<(), Finding> {
+        match event {
+            ControlEvent::Member(event) => self.hear_of_member(now, id, event),
+            ControlEvent::NameLost { name, .. } => {
+                if self.views[id.index()].lost.insert(name.clone()) {
+                    return Ok(());
+                }
+                Err((Invariant::D4, format!("told twice that {name} is lost")))
+            }
+            ControlEvent::NamePromoted { name } => {
+                self.views[id.index()].lost.remove(name);
+                self.check_claimant(name, &name_of(id))
+            }
+            ControlEvent::Name(
+                NameEvent::Appeared { name, owner } | NameEvent::Moved { name, owner, .. },
+            ) => self.check_claimant(name, owner),
+            ControlEvent::IdentityConflict { .. } | ControlEvent::Displaced => {
+                // A node that is held down again and again takes it for another with its name.
+                if !self.is_calm_since(now.checked_sub(RENEWAL_WINDOW)) {
+                    return Ok(());
+                }
+                let what = "told that another node has its name, and none has";
+                Err((Invariant::P3, what.to_owned()))
+            }
+            ControlEvent::Synced
+            | ControlEvent::Left
+            | ControlEvent::NameRenewed { .. }
+            | ControlEvent::Name(_)
+            | ControlEvent::Queried { .. }
+            | ControlEvent::Confirmed { .. } => Ok(()),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_claimant(&self, name: &EndpointName, owner: &NodeName) -> Result<(), Finding> {
+        let claimants = self.claimants.get(name);
+        if claimants.is_some_and(|claimants| claimants.contains(owner)) {
+            return Ok(());
+        }
+        let what = format!("{owner} owns {name}, which it never claimed");
+        Err((Invariant::D6, what))
+    }
+
+    fn hear_of_member(
+        &mut self,
+        now: Duration,
+        id: NodeId,
+        event: &MemberEvent,
+    ) -> Result<(), Finding> {
+        let (member, kind) = parts(event);
+        let before = self.views[id.index()].members.get(&member.name);
+        let was = before.map(|before| before.state);
+        let is_active = was.is_some_and(MemberState::is_active);
+        let is_in_order = match kind {
+            "up" => !is_active,
+            "suspected" => was == Some(MemberState::Alive),
+            "refuted" => was == Some(MemberState::Suspect),
+            "down" => is_active || is_newer(member, before),
+            // One that was held down may turn out to have left on purpose.
+            "left" => is_active || matches!(was, Some(MemberState::Down { .. })),
+            _ => was.is_some(),
+        };
+        if !is_in_order {
+            let was = was.map_or("nothing", word);
+            let what = format!("{} is told {kind} after {was}", member.name);
+            return Err((Invariant::M5, what));
+        }
+        if before.is_some_and(|before| before.session > member.session) {
+            let what = format!("the session of {} goes back", member.name);
+            return Err((Invariant::M7, what));
+        }
+        let about = node_of(&member.name);
+        if kind == "down" && self.is_calm(now) && !self.views[id.index()].members.is_empty() {
+            if self
+                .left
+                .get(&about)
+                .is_some_and(|left| now - *left < HEAL_BOUND)
+            {
+                let what = format!("{} left and is held down", member.name);
+                return Err((Invariant::M6, what));
+            }
+            let is_this_run = self.ended.get(&about) < Some(&member.session);
+            if is_this_run && self.running.contains(&about) && self.running.contains(&id) {
+                let what = format!("{} runs and is held down", member.name);
+                return Err((Invariant::M1, what));
+            }
+        }
+        let mut member = member.clone();
+        if kind == "updated" {
+            // What becomes of its state is told next.
+            member.state = was.unwrap_or(member.state);
+        }
+        let members = &mut self.views[id.index()].members;
+        members.insert(member.name.clone(), member);
+        Ok(())
+    }
+}
+
+/// Whether a fault excuses that somebody who runs is held down for a while.
+fn is_disruptive(fault: &Fault) -> bool {
+    match fault {
+        Fault::Crash(_)
+        | Fault::Move(_)
+        | Fault::SetBack(_)
+        | Fault::ClockAhead(..)
+        | Fault::ClockBehind(..)
+        | Fault::Duplicate(_) => false,
+        Fault::Pause(_)
+        | Fault::Cut(..)
+        | Fault::CutOneWay(..)
+        | Fault::Flap(..)
+        | Fault::Ring
+        | Fault::Reorder(_) => true,
+        Fault::SlowLinks(_, _, by) | Fault::Latency(by) | Fault::Jitter(by) => *by > LATENCY_BORNE,
+        Fault::Loss(share) => *share > LOSS_BORNE,
+    }
+}
+
+/// Within what a crash is known everywhere: until somebody probes it, a probe, the suspicion, and
+/// the spreading of the word.
+pub(crate) fn crash_bound(nodes: u32) -> Duration {
+    PROBE_INTERVAL * (2 * nodes) + suspicion(nodes) + Duration::from_secs(3)
+}
+
+/// How long a suspect has to refute, with the default configuration.
+fn suspicion(nodes: u32) -> Duration {
+    PROBE_INTERVAL * 4 * nodes.max(10).ilog10().saturating_add(u32::from(nodes > 10))
+}
+
+/// A control event in a few words, without instants.
+pub(crate) fn summary(event: &ControlEvent) -> String {
+    if let ControlEvent::Member(event) = event {
+        let (member, kind) = parts(event);
+        return format!("{kind} {} {}", member.name, member.session.0);
+    }
+    format!("{event:?}")
+}
+
+pub(crate) fn parts(event: &MemberEvent) -> (&Member, &'static str) {
+    match event {
+        MemberEvent::Up(member) => (member, "up"),
+        MemberEvent::Suspected(member) => (member, "suspected"),
+        MemberEvent::Refuted(member) => (member, "refuted"),
+        MemberEvent::Updated(member) => (member, "updated"),
+        MemberEvent::Down(member) => (member, "down"),
+        MemberEvent::Left(member) => (member, "left"),
+        other => unreachable!("the simulator does not know {other:?}"),
+    }
+}
+
+/// Whether this is a later run of a member.
+fn is_newer(member: &Member, before: Option<&Member>) -> bool {
+    before.is_some_and(|before| before.session < member.session)
+}
+
+/// A member in a few words.
+pub(crate) fn line(member: &Member) -> String {
+    format!(
+        "{} {} {}",
+        member.name,
+        member.session.0,
+        word(member.state)
+    )
+}
+
+/// A state without its instant, which differs from run to run.
+pub(crate) const fn word(state: MemberState) -> &'static str {
+    match state {
+        MemberState::Alive => "alive",
+        MemberState::Suspect => "suspect",
+        MemberState::Down { .. } => "down",
+        MemberState::Left { .. } => "left",
+    }
+}
+
+pub(crate) fn name_of(id: NodeId) -> NodeName {
+    NodeName::new(id.to_string()).expect("a letter and digits")
+}
+
+pub(crate) fn node_of(name: &NodeName) -> NodeId {
+    let number = name
+        .as_str()
+        .strip_prefix('n')
+        .and_then(|digits| digits.parse().ok());
+    NodeId(number.expect("all nodes are named by their ids"))
+}
+
+/// After a heal all views are whole within two rounds of push and pull and 5 s.
+pub(crate) const HEAL_BOUND: Duration = Duration::from_secs(15);
+
+/// Within what a node counts how often it was held down.
+const RENEWAL_WINDOW: Duration = Duration::from_secs(60);
+
+/// The default of `MembershipConfig`.
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Latency and jitter that the failure detection bears: a round trip within a probe's time-out of
+/// 500 ms, several times over.
+const LATENCY_BORNE: Duration = Duration::from_millis(40);
+
+/// Loss that the failure detection bears, of a million.
+const LOSS_BORNE: u32 = 50_000;
+
+/// Turns of one node at one instant after which its work is held to be unbounded.
+const TURNS_PER_INSTANT_MAX: u32 = 1000;
