@@ -39,7 +39,7 @@ enum Call {
 
 #[derive(Debug, Args)]
 struct SwarmArguments {
-    /// What is simulated: control.
+    /// What is simulated: control or full.
     #[arg(long)]
     tier: Tier,
     /// Which seeds, as `0..1000`.
@@ -106,7 +106,7 @@ struct Source {
     /// The plan of a seed.
     #[arg(long, requires = "tier")]
     seed: Option<u64>,
-    /// What is simulated: control.
+    /// What is simulated: control or full.
     #[arg(long)]
     tier: Option<Tier>,
 }

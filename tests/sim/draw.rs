@@ -35,6 +35,14 @@ pub enum Purpose {
     Profile,
     /// Whether a task is woken for nothing, and which.
     SpuriousWake,
+    /// What becomes of a datagram in bad weather.
+    Weather,
+    /// Whether a socket refuses to send.
+    Refusal,
+    /// What a program makes up its mind about.
+    Program,
+    /// What an attacker makes up.
+    Attack,
 }
 
 /// The outcome of a draw: 64 bits.
@@ -99,6 +107,35 @@ impl Draw {
         Duration::from_nanos(self.below(nanos))
     }
 
+    /// A time that is exponentially distributed with this mean, from its logarithm's whole part and
+    /// a straight line in between; 44 times the mean at the most.
+    #[must_use]
+    pub fn exponential(self, mean: Duration) -> Duration {
+        let halvings = u64::from(self.0.leading_zeros());
+        let rest = self.0.checked_shl(self.0.leading_zeros() + 1).unwrap_or(0) >> 48;
+        let thousandths = (halvings + 1) * 1000 - rest * 1000 / 65_536;
+        // One halving and a half on average: a little more than without the straight lines.
+        let nanos = u64::try_from(mean.as_nanos()).unwrap_or(u64::MAX / 100_000);
+        Duration::from_nanos(nanos.saturating_mul(thousandths * 2 / 3) / 1000)
+    }
+
+    /// A time of which half are less than `median`, half of the rest less than twice that, and so
+    /// on up to 64 times.
+    #[must_use]
+    pub fn long_tailed(self, median: Duration) -> Duration {
+        let doublings = self.0.leading_zeros().min(6);
+        let nanos = u64::try_from(median.as_nanos()).unwrap_or(u64::MAX);
+        let within = Self(mix(self.0)).below(nanos);
+        if doublings == 0 {
+            return Duration::from_nanos(within);
+        }
+        Duration::from_nanos(
+            nanos
+                .saturating_add(within)
+                .saturating_mul(1 << (doublings - 1)),
+        )
+    }
+
     /// True for `share` of a million.
     #[must_use]
     pub fn chance(self, share: u32) -> bool {
@@ -150,6 +187,31 @@ mod tests {
         assert!((4_700..5_300).contains(&hits), "{hits} of 100,000 at 5 %");
         assert!(!draws.draw(Purpose::Loss, 0, 0, 0).chance(0));
         assert!(draws.draw(Purpose::Loss, 0, 0, 0).chance(1_000_000));
+    }
+
+    #[test]
+    fn times_are_distributed_as_they_say() {
+        let draws = Draws::new(7);
+        let mean = Duration::from_millis(10);
+        let drawn = |draw: fn(Draw, Duration) -> Duration| {
+            let mut times: Vec<_> = (0..10_000)
+                .map(|n| draw(draws.draw(Purpose::Weather, 0, 0, n), mean))
+                .collect();
+            times.sort_unstable();
+            times
+        };
+        let exponential = drawn(Draw::exponential);
+        let mean_of = exponential.iter().sum::<Duration>() / 10_000;
+        assert!(
+            mean_of.abs_diff(mean) < Duration::from_micros(500),
+            "{mean_of:?}"
+        );
+        let median = Duration::from_micros(6_930);
+        assert!(exponential[5000].abs_diff(median) < Duration::from_micros(600));
+        let long_tailed = drawn(Draw::long_tailed);
+        assert!(long_tailed[5000].abs_diff(mean) < Duration::from_micros(500));
+        assert!(long_tailed[7500].abs_diff(2 * mean) < Duration::from_millis(1));
+        assert!(long_tailed[9999] < 64 * mean);
     }
 
     #[test]

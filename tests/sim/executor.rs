@@ -6,6 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
+use std::time::Duration;
 
 use crate::draw::{Draws, Purpose};
 use crate::network::HostId;
@@ -36,10 +37,21 @@ pub(crate) struct Executor {
     spurious_wakes: u32,
     tasks: RefCell<BTreeMap<TaskId, Task>>,
     ready: Arc<Ready>,
-    /// Hosts whose tasks are not polled, and those of them that are ready.
-    paused: RefCell<BTreeMap<HostId, BTreeSet<TaskId>>>,
+    /// Hosts whose tasks are not polled.
+    paused: RefCell<BTreeMap<HostId, Paused>>,
+    /// How long each turn takes on hosts that are slow.
+    slow: RefCell<BTreeMap<HostId, Duration>>,
     spawned: Cell<u64>,
     polls: Cell<u64>,
+}
+
+/// A host whose tasks are not polled.
+#[derive(Debug, Default)]
+struct Paused {
+    /// For how many reasons.
+    reasons: u32,
+    /// Its tasks that are ready.
+    ready: BTreeSet<TaskId>,
 }
 
 struct Task {
@@ -94,6 +106,7 @@ impl Executor {
             tasks: RefCell::default(),
             ready: Arc::default(),
             paused: RefCell::default(),
+            slow: RefCell::default(),
             spawned: Cell::new(0),
             polls: Cell::new(0),
         }
@@ -145,7 +158,7 @@ impl Executor {
             if let Some(host) = found.host
                 && let Some(held) = self.paused.borrow_mut().get_mut(&host)
             {
-                held.insert(task);
+                held.ready.insert(task);
                 continue;
             }
             return Some(task);
@@ -173,15 +186,13 @@ impl Executor {
         }
     }
 
-    /// Polls a task once; forgets it when it has ended.
-    pub(crate) fn poll(&self, id: TaskId) {
+    /// Polls a task once; forgets it when it has ended. Returns its host.
+    pub(crate) fn poll(&self, id: TaskId) -> Option<HostId> {
         self.count_poll();
-        let Some((mut future, waker)) = self.tasks.borrow_mut().get_mut(&id).and_then(|task| {
+        let (mut future, waker, host) = self.tasks.borrow_mut().get_mut(&id).and_then(|task| {
             let future = task.future.take()?;
-            Some((future, task.waker.clone()))
-        }) else {
-            return;
-        };
+            Some((future, task.waker.clone(), task.host))
+        })?;
         let has_ended = future
             .as_mut()
             .poll(&mut Context::from_waker(&waker))
@@ -192,10 +203,25 @@ impl Executor {
             tasks.remove(&id);
         } else if let Some(task) = tasks.get_mut(&id) {
             task.future = Some(future);
-            return;
+            return host;
         }
         drop(tasks);
         drop(future);
+        host
+    }
+
+    /// How long a host is busy after a turn: `None` if it is not slow.
+    pub(crate) fn busy_after_turn(&self, host: HostId) -> Option<Duration> {
+        self.slow.borrow().get(&host).copied()
+    }
+
+    /// Makes each turn of a host's tasks take so long; `None` for no time.
+    pub(crate) fn slow_down(&self, host: HostId, turn: Option<Duration>) {
+        let mut slow = self.slow.borrow_mut();
+        match turn {
+            Some(turn) => slow.insert(host, turn),
+            None => slow.remove(&host),
+        };
     }
 
     /// Another poll, and perhaps a wake for nothing, as any future must bear.
@@ -216,21 +242,28 @@ impl Executor {
         self.polls.get()
     }
 
-    /// Polls no task of the host until it is resumed.
+    /// Polls no task of the host until it is resumed as often as it was paused.
     pub(crate) fn pause(&self, host: HostId) {
-        self.paused.borrow_mut().entry(host).or_default();
+        self.paused.borrow_mut().entry(host).or_default().reasons += 1;
     }
 
     pub(crate) fn resume(&self, host: HostId) {
-        let held = self.paused.borrow_mut().remove(&host);
-        for task in held.unwrap_or_default() {
+        let mut paused = self.paused.borrow_mut();
+        let Some(held) = paused.get_mut(&host) else {
+            return;
+        };
+        held.reasons = held.reasons.saturating_sub(1);
+        if held.reasons > 0 {
+            return;
+        }
+        let held = paused.remove(&host);
+        for task in held.unwrap_or_default().ready {
             self.ready.push(task);
         }
     }
 
     /// Drops all tasks of a host.
     pub(crate) fn crash(&self, host: HostId) {
-        self.resume(host);
         let (crashed, left) = std::mem::take(&mut *self.tasks.borrow_mut())
             .into_iter()
             .partition(|(_, task)| task.host == Some(host));

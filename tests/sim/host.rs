@@ -20,7 +20,7 @@ use crate::world::{Kind, World};
 /// Cheap to clone; all clones are the same machine.
 #[derive(Clone)]
 pub struct Host {
-    world: Rc<World>,
+    pub(crate) world: Rc<World>,
     id: HostId,
 }
 
@@ -154,20 +154,54 @@ impl Host {
 
     /// Ends all that runs on this host, without a goodbye to anybody.
     pub fn crash(&self) {
+        self.resume();
         self.note(Kind::Crash, "stops");
         self.world.executor.crash(self.id);
     }
 
     /// Freezes all that runs on this host. What arrives waits in its sockets.
     pub fn pause(&self) {
-        self.note(Kind::Pause, "pauses");
-        self.world.executor.pause(self.id);
+        let was_paused = self.set_paused(true);
+        if !was_paused {
+            self.note(Kind::Pause, "pauses");
+            self.world.executor.pause(self.id);
+        }
     }
 
     /// Lets a paused host go on.
     pub fn resume(&self) {
-        self.note(Kind::Resume, "resumes");
-        self.world.executor.resume(self.id);
+        let was_paused = self.set_paused(false);
+        if was_paused {
+            self.note(Kind::Resume, "resumes");
+            self.world.executor.resume(self.id);
+        }
+    }
+
+    fn set_paused(&self, is_paused: bool) -> bool {
+        self.world.with_host(self.id, |host| {
+            std::mem::replace(&mut host.is_paused, is_paused)
+        })
+    }
+
+    /// Makes everything that this host does take so many times as long; 1 for as long as at first.
+    pub(crate) fn slow_down(&self, times: u32) {
+        let turn = (times > 1).then(|| TURN_DURATION * times);
+        self.world.executor.slow_down(self.id, turn);
+    }
+
+    /// Makes this host's sockets refuse so many of a million sends.
+    pub(crate) fn refuse_sends(&self, share: u32) {
+        self.world.with_host(self.id, |host| host.refusals = share);
+    }
+
+    /// Gives this host another address. Sockets that are bound keep theirs.
+    pub(crate) fn set_ip(&self, ip: IpAddr) {
+        self.world.with_host(self.id, |host| host.ip = ip);
+    }
+
+    /// How much this host has sent, in bytes of datagrams.
+    pub(crate) fn bytes_sent(&self) -> u64 {
+        self.world.with_host(self.id, |host| host.bytes_sent)
     }
 
     /// What this host's wall clock shows, since the Unix epoch.
@@ -184,6 +218,26 @@ impl Host {
             .with_host(self.id, |host| host.unix_epoch = epoch);
     }
 
+    /// The time since the start of the simulation.
+    pub(crate) fn now(&self) -> Duration {
+        self.world.now.get()
+    }
+
+    /// Puts into the history what happens on this host.
+    pub(crate) fn tell(&self, what: &str) {
+        let subject = u64::from(self.id.0) + 1;
+        self.world
+            .record(Kind::Note, [subject, 0], what.as_bytes(), || {
+                format!("{} {what}", self.name())
+            });
+    }
+
+    /// Puts into the history what happens to the whole world.
+    pub(crate) fn tell_world(&self, what: &str) {
+        self.world
+            .record(Kind::Note, [0, 0], what.as_bytes(), || what.to_owned());
+    }
+
     fn note(&self, kind: Kind, what: &str) {
         let subject = u64::from(self.id.0);
         self.world.record(kind, [subject, 0], &[], || {
@@ -197,3 +251,6 @@ impl fmt::Debug for Host {
         f.debug_tuple("Host").field(&self.name()).finish()
     }
 }
+
+/// What a turn of a task takes at a host that is slow, divided by how slow it is.
+const TURN_DURATION: Duration = Duration::from_micros(20);

@@ -11,14 +11,17 @@ use std::time::{Duration, Instant};
 use grinta_proto::{Capabilities, Driver, Io, RecvMeta, Transmit};
 
 use crate::crypto::Entropy;
+use crate::draw::Purpose;
 use crate::network::HostId;
-use crate::world::{Datagram, World};
+use crate::world::{Datagram, Event, World};
 
 /// A UDP socket of a simulated host.
 pub struct SimIo {
     world: Rc<World>,
     host: HostId,
     address: SocketAddr,
+    /// How often it was asked to send.
+    sends: u64,
 }
 
 /// Drives a fabric in the simulation. It ends with the fabric; dropped, it kills the node.
@@ -35,7 +38,29 @@ impl SimIo {
             address: world.bind(host, address)?,
             host,
             world: Rc::clone(world),
+            sends: 0,
         })
+    }
+
+    /// Whether the socket does not take what is sent: it is full, or fails.
+    fn refuse(&mut self, cx: &Context<'_>) -> Option<Poll<io::Result<()>>> {
+        let share = self.world.with_host(self.host, |host| host.refusals);
+        self.sends += 1;
+        let draw = |part| {
+            let host = u64::from(self.host.0);
+            self.world
+                .draws
+                .draw(Purpose::Refusal, host, part, self.sends)
+        };
+        if !draw(0).chance(share) {
+            return None;
+        }
+        if draw(1).chance(500_000) {
+            return Some(Poll::Ready(Err(io::ErrorKind::PermissionDenied.into())));
+        }
+        let at = self.world.now.get() + SOCKET_FULL;
+        self.world.plan(at, Event::Wake(cx.waker().clone()));
+        Some(Poll::Pending)
     }
 }
 
@@ -98,13 +123,16 @@ impl Io for SimIo {
 
     fn poll_send(
         &mut self,
-        _cx: &mut Context<'_>,
+        cx: &mut Context<'_>,
         transmit: &Transmit,
         contents: &[u8],
     ) -> Poll<io::Result<()>> {
+        if let Some(refusal) = self.refuse(cx) {
+            return refusal;
+        }
         let segment = transmit.segment_size.unwrap_or(contents.len()).max(1);
         for payload in contents.chunks(segment) {
-            self.world.send(&Datagram {
+            self.world.send(Datagram {
                 from: self.address,
                 to: transmit.remote,
                 ecn: transmit.ecn,
@@ -150,3 +178,6 @@ impl Future for SimDriver {
 
 /// As many datagrams as one send takes, as kernels do.
 const GSO_SEGMENTS_MAX: usize = 64;
+
+/// How long a socket is full that refuses to send.
+const SOCKET_FULL: Duration = Duration::from_millis(1);

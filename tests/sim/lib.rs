@@ -59,6 +59,7 @@ mod control;
 mod crypto;
 mod draw;
 mod executor;
+mod full;
 mod history;
 mod host;
 mod io;
@@ -70,6 +71,7 @@ mod run;
 mod shrink;
 mod simulation;
 mod verdict;
+mod weather;
 mod world;
 
 pub use crate::draw::{Draw, Draws, Purpose};
@@ -78,7 +80,10 @@ pub use crate::history::Hash;
 pub use crate::host::Host;
 pub use crate::io::{SimDriver, SimIo};
 pub use crate::network::{CutId, HostId, Link, Network};
-pub use crate::plan::{Action, Fault, NodeId, Operation, Plan, PlanError, Step, Tier};
+pub use crate::plan::{
+    Action, Attack, CallPlan, Fault, FlowEnd, FlowPlan, HostFault, NodeId, Operation, Plan,
+    PlanError, Reading, Room, Step, Tier, Weather,
+};
 pub use crate::run::{Lines, Swarm, Tally};
 pub use crate::shrink::Shrunk;
 pub use crate::simulation::{Options, Simulation, System};

@@ -5,9 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::rc::Rc;
 use std::time::Duration;
 
 use crate::draw::{Draws, Purpose};
+use crate::plan::Weather;
+use crate::weather;
 
 /// A machine of the simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -29,6 +32,8 @@ pub struct Link {
     /// Longest datagram that passes, in bytes of UDP payload; longer ones vanish. Default 1,472, as
     /// on Ethernet.
     pub datagram_len_max: usize,
+    /// What else it suffers from. Default nothing.
+    pub weather: Vec<Weather>,
 }
 
 /// Names a cut, to mend it by.
@@ -43,8 +48,23 @@ pub struct Network {
     links: BTreeMap<Direction, Link>,
     cuts: BTreeMap<CutId, BTreeSet<Direction>>,
     cuts_made: u64,
+    jams: BTreeMap<CutId, BTreeSet<Direction>>,
+    /// Datagrams that will be lost, by their counts.
+    doomed: BTreeSet<(Direction, u64)>,
+    /// Until when a link of limited rate has something to send.
+    busy: BTreeMap<Direction, Duration>,
+    /// What was sent last, where datagrams are spliced.
+    latest: BTreeMap<Direction, Rc<[u8]>>,
     /// Datagrams asked about, by direction: what tells the draws of one from those of the next.
     counts: BTreeMap<Direction, u64>,
+}
+
+/// What arrives of a datagram.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    pub(crate) at: Duration,
+    pub(crate) payload: Rc<[u8]>,
+    pub(crate) ecn: Option<u8>,
 }
 
 /// From one host to another.
@@ -59,6 +79,7 @@ impl Default for Link {
             duplication: 0,
             reordering: 0,
             datagram_len_max: 1472,
+            weather: Vec::new(),
         }
     }
 }
@@ -71,6 +92,10 @@ impl Network {
             links: BTreeMap::new(),
             cuts: BTreeMap::new(),
             cuts_made: 0,
+            jams: BTreeMap::new(),
+            doomed: BTreeSet::new(),
+            busy: BTreeMap::new(),
+            latest: BTreeMap::new(),
             counts: BTreeMap::new(),
         }
     }
@@ -115,15 +140,38 @@ impl Network {
     }
 
     fn cut_directions(&mut self, directions: BTreeSet<Direction>) -> CutId {
-        self.cuts_made += 1;
-        let id = CutId(self.cuts_made);
+        let id = self.next_cut();
         self.cuts.insert(id, directions);
         id
+    }
+
+    fn next_cut(&mut self) -> CutId {
+        self.cuts_made += 1;
+        CutId(self.cuts_made)
+    }
+
+    /// Holds what goes from any of `from` to any of `to`, until this is mended.
+    pub(crate) fn jam(&mut self, from: &[HostId], to: &[HostId]) -> CutId {
+        let id = self.next_cut();
+        self.jams.insert(id, directions(from, to).collect());
+        id
+    }
+
+    /// Whether what goes from one host to another is held.
+    pub(crate) fn is_jammed(&self, from: HostId, to: HostId) -> bool {
+        self.jams.values().any(|jam| jam.contains(&(from, to)))
+    }
+
+    /// Loses the `number`th datagram from now on.
+    pub(crate) fn doom(&mut self, from: HostId, to: HostId, number: u64) {
+        let sent = self.counts.get(&(from, to)).copied().unwrap_or_default();
+        self.doomed.insert(((from, to), sent + number));
     }
 
     /// Ends a cut. Directions that another cut closes stay closed.
     pub fn mend(&mut self, cut: CutId) {
         self.cuts.remove(&cut);
+        self.jams.remove(&cut);
     }
 
     /// Whether a cut has not ended.
@@ -143,6 +191,49 @@ impl Network {
         !self.cuts.values().any(|cut| cut.contains(&(from, to)))
     }
 
+    /// What arrives of a datagram that is sent at `now`, and when: nothing if it is lost, several
+    /// times the same if it is duplicated.
+    pub(crate) fn carry(
+        &mut self,
+        now: Duration,
+        from: HostId,
+        to: HostId,
+        payload: &Rc<[u8]>,
+        ecn: Option<u8>,
+    ) -> Vec<Arrival> {
+        let times = self.arrivals(now, from, to, payload.len());
+        let direction = (from, to);
+        let n = self.counts.get(&direction).copied().unwrap_or_default();
+        let weather = &self.link(from, to).weather;
+        if weather.is_empty() || from == to {
+            let whole = |at| Arrival {
+                at,
+                payload: Rc::clone(payload),
+                ecn,
+            };
+            return times.into_iter().map(whole).collect();
+        }
+        let draw = |part| {
+            let (a, b) = (u64::from(from.0), u64::from(to.0));
+            self.draws
+                .draw(Purpose::Weather, a, b, n ^ ((part + 1) << 40))
+        };
+        let latest = self.latest.get(&direction);
+        let damaged = weather::damage(weather, payload, latest, draw);
+        let ecn = weather::mark(weather, ecn, draw);
+        let is_spliced = weather.iter().any(|w| matches!(w, Weather::Splice(_)));
+        let arrivals = times.into_iter().map(|at| Arrival {
+            at,
+            payload: Rc::clone(&damaged),
+            ecn,
+        });
+        let arrivals = arrivals.collect();
+        if is_spliced {
+            self.latest.insert(direction, Rc::clone(payload));
+        }
+        arrivals
+    }
+
     /// When a datagram of `length` bytes that is sent at `now` arrives: never if it is lost, several
     /// times if it is duplicated.
     pub(crate) fn arrivals(
@@ -152,14 +243,16 @@ impl Network {
         to: HostId,
         length: usize,
     ) -> Vec<Duration> {
-        let count = self.counts.entry((from, to)).or_default();
+        let direction = (from, to);
+        let count = self.counts.entry(direction).or_default();
         *count += 1;
         let n = *count;
         if from == to {
             return vec![now + LOOPBACK_LATENCY];
         }
-        let link = self.link(from, to);
-        if length > link.datagram_len_max || !self.is_open(from, to) {
+        let is_doomed = self.doomed.remove(&(direction, n));
+        let link = self.links.get(&direction).unwrap_or(&self.everywhere);
+        if is_doomed || length > link.datagram_len_max || !self.is_open(from, to) {
             return Vec::new();
         }
         let (a, b) = (u64::from(from.0), u64::from(to.0));
@@ -183,9 +276,15 @@ impl Network {
             let draw = self.draws.draw(Purpose::Jitter, a, b, n ^ (copy << 32));
             draw.duration_below(link.jitter)
         };
-        (0..copies)
+        let mut times: Vec<_> = (0..copies)
             .map(|copy| now + latency + jitter(copy))
-            .collect()
+            .collect();
+        if !link.weather.is_empty() {
+            let draw = |n| self.draws.draw(Purpose::Weather, a, b, n);
+            let busy = self.busy.entry(direction).or_default();
+            weather::delay(&link.weather, now, (n, length), busy, &mut times, draw);
+        }
+        times
     }
 }
 

@@ -7,7 +7,7 @@ use grinta_proto::node::control::ControlEvent;
 use grinta_proto::wire::claims::OwnerHead;
 use grinta_proto::{EndpointName, Member, MemberEvent, MemberState, NameEvent, NodeName, Session};
 
-use crate::plan::{Fault, NodeId, Plan};
+use crate::plan::{Fault, NodeId, Plan, Weather};
 use crate::verdict::Invariant;
 
 /// Follows all events and knows the plan.
@@ -28,6 +28,8 @@ pub(crate) struct Oracle {
 #[derive(Debug, Default)]
 pub(crate) struct View {
     pub(crate) members: BTreeMap<NodeName, Member>,
+    /// Those of whom a later run was told, and not yet what it is.
+    renewed: BTreeSet<NodeName>,
     pub(crate) lost: BTreeSet<EndpointName>,
     pub(crate) heads: BTreeMap<NodeName, OwnerHead>,
     /// How often a timer was armed for the instant at which it was armed.
@@ -182,13 +184,15 @@ impl Oracle {
         let before = self.views[id.index()].members.get(&member.name);
         let was = before.map(|before| before.state);
         let is_active = was.is_some_and(MemberState::is_active);
+        let is_newer = is_newer(member, before);
+        let is_renewed = self.views[id.index()].renewed.contains(&member.name);
         let is_in_order = match kind {
             "up" => !is_active,
             "suspected" => was == Some(MemberState::Alive),
             "refuted" => was == Some(MemberState::Suspect),
-            "down" => is_active || is_newer(member, before),
+            "down" => is_active || is_renewed || is_newer,
             // One that was held down may turn out to have left on purpose.
-            "left" => is_active || matches!(was, Some(MemberState::Down { .. })),
+            "left" => is_active || is_renewed || matches!(was, Some(MemberState::Down { .. })),
             _ => was.is_some(),
         };
         if !is_in_order {
@@ -216,6 +220,12 @@ impl Oracle {
                 return Err((Invariant::M1, what));
             }
         }
+        let renewed = &mut self.views[id.index()].renewed;
+        if kind == "updated" && is_newer {
+            renewed.insert(member.name.clone());
+        } else if kind != "updated" {
+            renewed.remove(&member.name);
+        }
         let mut member = member.clone();
         if kind == "updated" {
             // What becomes of its state is told next.
@@ -235,15 +245,34 @@ fn is_disruptive(fault: &Fault) -> bool {
         | Fault::SetBack(_)
         | Fault::ClockAhead(..)
         | Fault::ClockBehind(..)
-        | Fault::Duplicate(_) => false,
+        | Fault::Swap(..)
+        | Fault::LosePacket(..)
+        | Fault::Duplicate(_)
+        | Fault::Weather(Weather::Replay(..) | Weather::MarkEcn(_))
+        | Fault::Attack(..) => false,
         Fault::Pause(_)
+        | Fault::RollingRestart(_)
+        | Fault::Host(..)
         | Fault::Cut(..)
         | Fault::CutOneWay(..)
         | Fault::Flap(..)
+        | Fault::Jam(..)
         | Fault::Ring
-        | Fault::Reorder(_) => true,
+        | Fault::Swizzle(_)
+        | Fault::Reorder(_)
+        | Fault::Weather(
+            Weather::LongTail(_)
+            | Weather::Bursts(_)
+            | Weather::Splice(_)
+            | Weather::Rate(..)
+            | Weather::Mtu(_),
+        ) => true,
+        Fault::Weather(Weather::Exponential(mean)) => 5 * *mean > LATENCY_BORNE,
         Fault::SlowLinks(_, _, by) | Fault::Latency(by) | Fault::Jitter(by) => *by > LATENCY_BORNE,
-        Fault::Loss(share) => *share > LOSS_BORNE,
+        Fault::Loss(share)
+        | Fault::Weather(
+            Weather::Flip(share) | Weather::Truncate(share) | Weather::Garbage(share),
+        ) => *share > LOSS_BORNE,
     }
 }
 

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::control;
 use crate::draw::{Draws, Purpose};
 use crate::history::Hash;
 use crate::plan::{Plan, Tier};
 use crate::verdict::{Invariant, Outcome, Violation};
+use crate::{control, full};
 
 /// Whether a run keeps its history as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +72,7 @@ impl Plan {
         grinta_tripwire::seed_hash_maps([keys(0), keys(1)]);
         let run = match self.tier {
             Tier::Control => control::run,
+            Tier::Full => full::run,
         };
         // A run that panics leaves nothing behind that anybody looks at.
         let run = catch_unwind(AssertUnwindSafe(|| run(self, lines)));

@@ -41,18 +41,56 @@ pub enum Invariant {
     D9,
     /// No change waits unheard, and the directory's own invariants hold.
     D10,
+    /// A stale dial ends in a refusal or a fresh answer, never in another name's flow.
+    D7,
+    /// What is read is a prefix of what was sent.
+    F1,
+    /// A flow ends cleanly exactly if all was read.
+    F2,
+    /// Nothing is lost without a word: both ends learn that a flow is over.
+    F3,
+    /// A crash is known at the other ends of its flows within its bound.
+    F4,
+    /// Nobody gets another flow's messages, and the ends agree on who they are.
+    F5,
+    /// Who does not read keeps nobody else's flow from going on.
+    F6,
+    /// Each dial and call is over once, within its time.
+    F7,
+    /// Dropping a future loses nothing.
+    F8,
+    /// A flow within a process keeps all that a flow between two does.
+    F9,
     /// Nothing panics.
     P1,
     /// Two runs of one plan are the same.
     P2,
     /// Nothing is told that has no cause in the plan: an identity conflict.
     P3,
+    /// Nothing is logged as an error.
+    P4,
     /// No message is longer than its channel takes.
     R1,
     /// The next timer is in the future, and the work of one instant bounded.
     R2,
-    /// Who left has no timer.
+    /// Nothing is left after a shutdown: no timer, socket, connection or task.
     R3,
+    /// Memory goes back to what it was.
+    R4,
+    /// Who has not shown its address is sent no more than three times what it sent.
+    R5,
+    /// Who does nothing sends little.
+    R6,
+    /// Who is not certified is a member nowhere.
+    S1,
+    /// Attackers change nothing of what honest nodes see.
+    S2,
+    /// A name that is not in the certificate is refused, and that is told.
+    S3,
+    /// What is sent again changes nothing.
+    S4,
+    /// A malformed frame closes its own connection and no other.
+    S5,
     /// Nobody honest is held to break the protocol.
     S6,
 }

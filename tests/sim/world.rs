@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use grinta_proto::DevelopmentCa;
 
 use crate::draw::Draws;
-use crate::executor::Executor;
+use crate::executor::{Executor, TaskId};
 use crate::history::History;
 use crate::host::{Factory, Host};
 use crate::network::{HostId, Network};
@@ -32,6 +32,12 @@ pub(crate) struct World {
     pub(crate) hosts: RefCell<Vec<HostState>>,
     sockets: RefCell<BTreeMap<SocketAddr, Socket>>,
     sockets_bound: Cell<u64>,
+    /// What the sockets' addresses are translated to on the way out.
+    translations: RefCell<BTreeMap<SocketAddr, SocketAddr>>,
+    /// What waits on jammed links.
+    jammed: RefCell<Vec<Datagram>>,
+    /// A socket whose timer was due again and again at one moment.
+    restless: Cell<Option<SocketAddr>>,
 }
 
 /// What can happen without a task's doing.
@@ -43,6 +49,8 @@ pub(crate) enum Event {
         setting: u64,
     },
     Wake(Waker),
+    /// A slow host has done what it was at.
+    Done(HostId),
 }
 
 /// One UDP datagram.
@@ -64,6 +72,11 @@ pub(crate) struct HostState {
     pub(crate) runs: u64,
     pub(crate) nodes_started: u64,
     pub(crate) application: Option<Factory>,
+    pub(crate) is_paused: bool,
+    /// How many of a million sends its sockets refuse.
+    pub(crate) refusals: u32,
+    /// How many datagrams it sent, in bytes of payload.
+    pub(crate) bytes_sent: u64,
 }
 
 /// A bound UDP socket, and the timer of the task that polls it.
@@ -81,6 +94,8 @@ struct Timer {
     deadline: Option<Duration>,
     setting: u64,
     waker: Option<Waker>,
+    /// Since when it was due again and again, and how often.
+    busy: (Duration, u32),
 }
 
 /// What a record in the history is about.
@@ -115,6 +130,9 @@ impl World {
             hosts: RefCell::default(),
             sockets: RefCell::default(),
             sockets_bound: Cell::new(0),
+            translations: RefCell::default(),
+            jammed: RefCell::default(),
+            restless: Cell::new(None),
         })
     }
 
@@ -154,6 +172,18 @@ impl World {
                 }
             }
             Event::Wake(waker) => waker.wake(),
+            Event::Done(host) => self.executor.resume(host),
+        }
+    }
+
+    /// Lets a task take its turn. That of a slow host is then busy for a while.
+    pub(crate) fn poll(&self, task: TaskId) {
+        let host = self.executor.poll(task);
+        if let Some(host) = host
+            && let Some(busy) = self.executor.busy_after_turn(host)
+        {
+            self.executor.pause(host);
+            self.plan(self.now.get() + busy, Event::Done(host));
         }
     }
 
@@ -172,6 +202,9 @@ impl World {
                 runs: 0,
                 nodes_started: 0,
                 application: None,
+                is_paused: false,
+                refusals: 0,
+                bytes_sent: 0,
             });
             hosts.len() - 1
         });
@@ -230,43 +263,122 @@ impl World {
         self.sockets.borrow_mut().remove(&address);
     }
 
+    /// A socket whose timer was due again and again at one moment, if there was one.
+    pub(crate) const fn restless(&self) -> Option<SocketAddr> {
+        self.restless.get()
+    }
+
     /// How many sockets are bound.
     pub(crate) fn sockets(&self) -> usize {
         self.sockets.borrow().len()
     }
 
-    pub(crate) fn send(&self, datagram: &Datagram) {
-        let Datagram { from, to, .. } = *datagram;
+    /// From here on others see a socket at another address; `None` for its own.
+    pub(crate) fn translate(&self, address: SocketAddr, outer: Option<SocketAddr>) {
+        let mut translations = self.translations.borrow_mut();
+        match outer {
+            Some(outer) => translations.insert(address, outer),
+            None => translations.remove(&address),
+        };
+    }
+
+    /// The socket's own address that others see at this one, if there is one.
+    fn inner(&self, address: SocketAddr) -> Option<SocketAddr> {
+        let translations = self.translations.borrow();
+        let translated = translations.iter().find(|(_, outer)| **outer == address);
+        match translated {
+            Some((&inner, _)) => Some(inner),
+            None => (!translations.contains_key(&address)).then_some(address),
+        }
+    }
+
+    /// Sends a datagram from a socket.
+    pub(crate) fn send(&self, mut datagram: Datagram) {
+        let from = datagram.from;
+        if let Some(&outer) = self.translations.borrow().get(&from) {
+            datagram.from = outer;
+        }
+        let host = self.sockets.borrow().get(&from).map(|socket| socket.host);
+        if let Some(host) = host {
+            let length = datagram.payload.len() as u64;
+            self.with_host(host, |host| host.bytes_sent += length);
+        }
+        self.send_from(host, datagram);
+    }
+
+    /// Puts a datagram on the network of a host, whatever address it says that it comes from.
+    pub(crate) fn send_from(&self, host: Option<HostId>, datagram: Datagram) {
+        let Datagram { from, to, ecn, .. } = datagram;
         let length = datagram.payload.len();
-        let sockets = self.sockets.borrow();
-        let hosts = (sockets.get(&from), sockets.get(&to));
-        let arrivals = match hosts {
+        let destination = self.inner(to).and_then(|inner| {
+            let sockets = self.sockets.borrow();
+            sockets.get(&inner).map(|socket| socket.host)
+        });
+        let mut network = self.network.borrow_mut();
+        let mut is_jammed = false;
+        let arrivals = match (host, destination) {
             (Some(source), Some(destination)) => {
-                let (source, destination) = (source.host, destination.host);
-                self.network
-                    .borrow_mut()
-                    .arrivals(self.now.get(), source, destination, length)
+                is_jammed = network.is_jammed(source, destination);
+                if is_jammed {
+                    Vec::new()
+                } else {
+                    let now = self.now.get();
+                    network.carry(now, source, destination, &datagram.payload, ecn)
+                }
             }
             (None, _) | (_, None) => Vec::new(),
         };
+        drop(network);
         self.record(
             Kind::Send,
             [word(from), word(to)],
             &datagram.payload,
             || {
-                let fate = if arrivals.is_empty() { " lost" } else { "" };
+                let fate = match (is_jammed, arrivals.is_empty()) {
+                    (true, _) => " held",
+                    (false, true) => " lost",
+                    (false, false) => "",
+                };
                 format!("{from} > {to} {length} bytes{fate}")
             },
         );
-        for at in arrivals {
-            self.plan(at, Event::Arrive(datagram.clone()));
+        if is_jammed {
+            let mut jammed = self.jammed.borrow_mut();
+            if jammed.len() < JAMMED_MAX {
+                jammed.push(datagram);
+            }
+            return;
+        }
+        for arrival in arrivals {
+            let arriving = Datagram {
+                from,
+                to,
+                ecn: arrival.ecn,
+                payload: arrival.payload,
+            };
+            self.plan(arrival.at, Event::Arrive(arriving));
+        }
+    }
+
+    /// Sends what waits on links that are not jammed any more.
+    pub(crate) fn release_jammed(&self) {
+        for datagram in self.jammed.take() {
+            let source = self.inner(datagram.from);
+            let host = source.and_then(|source| {
+                let sockets = self.sockets.borrow();
+                sockets.get(&source).map(|socket| socket.host)
+            });
+            self.send_from(host, datagram);
         }
     }
 
     fn arrive(&self, datagram: Datagram) {
         let Datagram { from, to, .. } = datagram;
+        let Some(inner) = self.inner(to) else {
+            return;
+        };
         let mut sockets = self.sockets.borrow_mut();
-        let Some(socket) = sockets.get_mut(&to) else {
+        let Some(socket) = sockets.get_mut(&inner) else {
             return;
         };
         let length = datagram.payload.len();
@@ -312,6 +424,14 @@ impl World {
         if deadline.is_some_and(|deadline| deadline <= self.now.get()) {
             timer.deadline = None;
             timer.waker = None;
+            let (since, times) = &mut timer.busy;
+            if self.now.get() - *since > MOMENT {
+                (*since, *times) = (self.now.get(), 0);
+            }
+            *times += 1;
+            if *times > TURNS_PER_MOMENT_MAX {
+                self.restless.set(Some(address));
+            }
             return true;
         }
         timer.waker = deadline.map(|_| waker.clone());
@@ -353,3 +473,12 @@ const FIRST_PORT: u16 = 7400;
 
 /// What a socket holds for a task that does not read; the rest is lost, as in a kernel's buffer.
 const INBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Datagrams that wait on jammed links; further ones are lost.
+const JAMMED_MAX: usize = 20_000;
+
+/// What counts as one moment to a timer.
+const MOMENT: Duration = Duration::from_micros(100);
+
+/// Times that a timer is due in one moment after which its work is held to be unbounded.
+const TURNS_PER_MOMENT_MAX: u32 = 1000;

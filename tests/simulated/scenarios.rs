@@ -52,25 +52,29 @@ scenarios! {
 
 #[test]
 fn the_first_seeds_hold() {
-    let swarm = Swarm {
-        tier: Tier::Control,
-        seeds: 0..60,
-        time: None,
-        jobs: 2,
-    };
-    let tally = swarm.run(|seed, violation| println!("seed {seed}: {violation}"));
-    assert_eq!(tally.failed, []);
-    assert_eq!(tally.passed, 60);
+    for (tier, seeds) in [(Tier::Control, 60), (Tier::Full, 20)] {
+        let swarm = Swarm {
+            tier,
+            seeds: 0..seeds,
+            time: None,
+            jobs: 2,
+        };
+        let tally = swarm.run(|seed, violation| println!("{tier} seed {seed}: {violation}"));
+        assert_eq!(tally.failed, []);
+        assert_eq!(tally.passed, seeds);
+    }
 }
 
 #[test]
 fn two_runs_of_a_plan_are_the_same_line_by_line() {
-    let plan = Plan::of_seed(Tier::Control, 7);
-    let outcome = plan.run(Lines::Kept);
-    assert_eq!(outcome, plan.run(Lines::Kept));
-    assert_eq!(outcome.lines.len() as u64, outcome.events);
-    let other = Plan::of_seed(Tier::Control, 8).run(Lines::Dropped);
-    assert_ne!(outcome.hash, other.hash);
+    for tier in [Tier::Control, Tier::Full] {
+        let plan = Plan::of_seed(tier, 7);
+        let outcome = plan.run(Lines::Kept);
+        assert_eq!(outcome, plan.run(Lines::Kept));
+        assert_eq!(outcome.lines.len() as u64, outcome.events);
+        let other = Plan::of_seed(tier, 8).run(Lines::Dropped);
+        assert_ne!(outcome.hash, other.hash);
+    }
 }
 
 /// A node that is cut off for good breaks what must hold after a heal: the oracle sees it.

@@ -54,11 +54,13 @@ impl World<'_> {
                     self.act(*id, |control, now, _| control.release(now, name));
                 }
             }
-            Operation::Leave(id) => {
+            Operation::Leave(id) | Operation::ShutDown(id) => {
                 if self.is_at_work(*id) {
                     self.leave(*id);
                 }
             }
+            Operation::Join(id) => self.join_again(*id),
+            Operation::Open(_) | Operation::Call(_) => {}
         }
     }
 
@@ -110,14 +112,26 @@ impl World<'_> {
                 let epoch = &mut self.nodes[index(*id)].unix_epoch;
                 *epoch = epoch.saturating_sub(*by);
             }
-            Fault::Cut(..) | Fault::CutOneWay(..) | Fault::Ring => self.cut(number),
+            Fault::Swap(one, other) => {
+                self.crash(*one);
+                self.crash(*other);
+            }
+            Fault::Cut(..) | Fault::CutOneWay(..) | Fault::Jam(..) | Fault::Ring => {
+                self.cut(number);
+            }
             Fault::Flap(..) => self.flap(number),
             Fault::SlowLinks(..)
             | Fault::Latency(_)
             | Fault::Jitter(_)
             | Fault::Loss(_)
             | Fault::Duplicate(_)
-            | Fault::Reorder(_) => self.weather(),
+            | Fault::Reorder(_)
+            | Fault::Weather(_) => self.weather(),
+            Fault::RollingRestart(_)
+            | Fault::Host(..)
+            | Fault::Swizzle(_)
+            | Fault::LosePacket(..)
+            | Fault::Attack(..) => {}
         }
     }
 
@@ -154,13 +168,28 @@ impl World<'_> {
                 *epoch = epoch.saturating_sub(*by);
             }
             Fault::ClockBehind(id, by) => self.nodes[index(*id)].unix_epoch += *by,
-            Fault::Cut(..) | Fault::CutOneWay(..) | Fault::Ring | Fault::Flap(..) => {}
+            Fault::Swap(one, other) => {
+                self.swap(*one, *other);
+                self.start(*one);
+                self.start(*other);
+            }
+            Fault::Cut(..)
+            | Fault::CutOneWay(..)
+            | Fault::Jam(..)
+            | Fault::Ring
+            | Fault::Flap(..)
+            | Fault::RollingRestart(_)
+            | Fault::Host(..)
+            | Fault::Swizzle(_)
+            | Fault::LosePacket(..)
+            | Fault::Attack(..) => {}
             Fault::SlowLinks(..)
             | Fault::Latency(_)
             | Fault::Jitter(_)
             | Fault::Loss(_)
             | Fault::Duplicate(_)
-            | Fault::Reorder(_) => self.weather(),
+            | Fault::Reorder(_)
+            | Fault::Weather(_) => self.weather(),
         }
         self.oracle.fault_ends(self.now, &active.fault);
     }
@@ -192,6 +221,32 @@ impl World<'_> {
         let before = std::mem::replace(&mut self.nodes[index(id)].address, address);
         self.places.remove(&before);
         self.places.insert(address, id);
+    }
+
+    /// Gives two nodes that do not run each other's address.
+    fn swap(&mut self, one: NodeId, other: NodeId) {
+        let runs = |id: NodeId| self.nodes[index(id)].control.is_some();
+        if one == other || runs(one) || runs(other) {
+            return;
+        }
+        let (first, second) = (
+            self.nodes[index(one)].address,
+            self.nodes[index(other)].address,
+        );
+        for (id, address) in [(one, second), (other, first)] {
+            self.nodes[index(id)].address = address;
+            self.places.insert(address, id);
+        }
+    }
+
+    /// Lets a node take part again that had left.
+    pub(super) fn join_again(&mut self, id: NodeId) {
+        if self.oracle.has_left(id) && self.nodes[index(id)].control.is_some() {
+            self.nodes[index(id)].has_left = false;
+            self.oracle.started_again(id);
+            let seeds = self.seeds_of(id);
+            self.act(id, |control, now, _| control.join(now, &seeds));
+        }
     }
 
     fn freeze(&mut self, id: NodeId) {
@@ -236,7 +291,9 @@ impl World<'_> {
             Fault::Cut(one, other) | Fault::Flap(one, other, _) => {
                 vec![network.cut(&hosts(one), &hosts(other))]
             }
-            Fault::CutOneWay(from, to) => vec![network.cut_one_way(&hosts(from), &hosts(to))],
+            Fault::CutOneWay(from, to) | Fault::Jam(from, to) => {
+                vec![network.cut_one_way(&hosts(from), &hosts(to))]
+            }
             Fault::Ring => (0..self.plan.nodes)
                 .map(|id| network.cut(&[HostId(id)], &beyond_neighbours(id, self.plan.nodes)))
                 .collect(),
@@ -251,7 +308,14 @@ impl World<'_> {
             | Fault::Jitter(_)
             | Fault::Loss(_)
             | Fault::Duplicate(_)
-            | Fault::Reorder(_) => Vec::new(),
+            | Fault::Reorder(_)
+            | Fault::Swap(..)
+            | Fault::RollingRestart(_)
+            | Fault::Host(..)
+            | Fault::Swizzle(_)
+            | Fault::LosePacket(..)
+            | Fault::Weather(_)
+            | Fault::Attack(..) => Vec::new(),
         };
         active.cuts.clone_from(&cuts);
         for cut in cuts {
@@ -302,16 +366,26 @@ impl World<'_> {
                 Fault::Reorder(share) => {
                     network.change_all(|link| link.reordering = link.reordering.max(*share));
                 }
+                Fault::Weather(weather) => {
+                    network.change_all(|link| link.weather.push(*weather));
+                }
                 Fault::Crash(_)
                 | Fault::Move(_)
                 | Fault::SetBack(_)
+                | Fault::Swap(..)
+                | Fault::RollingRestart(_)
                 | Fault::Pause(_)
                 | Fault::ClockAhead(..)
                 | Fault::ClockBehind(..)
+                | Fault::Host(..)
                 | Fault::Cut(..)
                 | Fault::CutOneWay(..)
                 | Fault::Flap(..)
-                | Fault::Ring => {}
+                | Fault::Jam(..)
+                | Fault::Ring
+                | Fault::Swizzle(_)
+                | Fault::LosePacket(..)
+                | Fault::Attack(..) => {}
             }
         }
     }

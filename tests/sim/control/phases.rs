@@ -73,11 +73,8 @@ impl World<'_> {
         for id in self.plan.node_ids() {
             if self.nodes[index(id)].control.is_none() {
                 self.start(id);
-            } else if self.oracle.has_left(id) {
-                self.nodes[index(id)].has_left = false;
-                self.oracle.started_again(id);
-                let seeds = self.seeds_of(id);
-                self.act(id, |control, now, _| control.join(now, &seeds));
+            } else {
+                self.join_again(id);
             }
         }
     }

@@ -21,17 +21,25 @@
 //!
 //! The tier, the seed and what the links are like may be left out. A fault without `for` lasts until
 //! the chaos is over. Then all faults end: links are as they were at first, crashed nodes are back.
+//!
+//! Both tiers take every plan. What has no meaning over messages, as a flow or a flipped bit, does
+//! nothing in the control tier.
 
+mod fault;
+mod operation;
 mod profile;
 mod text;
+mod words;
+mod workload;
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use grinta_proto::EndpointName;
-
+pub use self::fault::{Attack, Fault, HostFault, Weather};
+pub use self::operation::{CallPlan, FlowEnd, FlowPlan, Operation, Reading};
 pub use self::text::PlanError;
+use crate::executor::Policy;
 use crate::network::Link;
 
 /// What is going to happen to a fabric.
@@ -45,6 +53,12 @@ pub struct Plan {
     pub nodes: u32,
     /// What every link is like when nothing is wrong.
     pub link: Link,
+    /// In which order tasks that are ready at once get their turns.
+    pub policy: Policy,
+    /// How many of a million polls are followed by a wake for nothing.
+    pub spurious_wakes: u32,
+    /// How large windows and queues are.
+    pub room: Room,
     /// When all faults end.
     pub chaos: Duration,
     /// What happens until then.
@@ -56,6 +70,18 @@ pub struct Plan {
 pub enum Tier {
     /// Membership and names alone, over messages.
     Control,
+    /// Whole nodes: datagrams, QUIC, TLS, flows, and programs that use them.
+    Full,
+}
+
+/// How large the windows and queues of the nodes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Room {
+    /// As the product has them.
+    #[default]
+    Default,
+    /// So small that programs have to wait, and full queues refuse.
+    Tight,
 }
 
 /// A node of a plan.
@@ -83,56 +109,6 @@ pub enum Action {
         /// For how long; `None` until the chaos is over.
         lasts: Option<Duration>,
     },
-}
-
-/// What a program does.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Operation {
-    /// Claims a name that nobody serves.
-    Claim(NodeId, EndpointName),
-    /// Claims a name, to stand by for it if another serves it.
-    StandBy(NodeId, EndpointName),
-    /// Gives a name up.
-    Release(NodeId, EndpointName),
-    /// Leaves on purpose, and joins again when the chaos is over.
-    Leave(NodeId),
-}
-
-/// What goes wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fault {
-    /// A process ends without a word, and is started again at the end.
-    Crash(NodeId),
-    /// The same, but it comes back at another address.
-    Move(NodeId),
-    /// The same, but it comes back with its wall clock an hour behind.
-    SetBack(NodeId),
-    /// A process is frozen; what arrives waits.
-    Pause(NodeId),
-    /// A wall clock is ahead.
-    ClockAhead(NodeId, Duration),
-    /// A wall clock is behind.
-    ClockBehind(NodeId, Duration),
-    /// Nothing passes between two groups.
-    Cut(Vec<NodeId>, Vec<NodeId>),
-    /// Nothing passes from one group to another; what goes the other way does.
-    CutOneWay(Vec<NodeId>, Vec<NodeId>),
-    /// A cut that comes and goes, so long each time.
-    Flap(Vec<NodeId>, Vec<NodeId>, Duration),
-    /// Every node reaches its two neighbours in a ring only.
-    Ring,
-    /// Links between two groups take longer.
-    SlowLinks(Vec<NodeId>, Vec<NodeId>, Duration),
-    /// All links take longer.
-    Latency(Duration),
-    /// All links jitter more.
-    Jitter(Duration),
-    /// All links lose so many of a million.
-    Loss(u32),
-    /// All links duplicate so many of a million.
-    Duplicate(u32),
-    /// All links hold back so many of a million.
-    Reorder(u32),
 }
 
 impl Plan {
@@ -165,6 +141,7 @@ impl fmt::Display for Tier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Control => "control",
+            Self::Full => "full",
         })
     }
 }
@@ -175,7 +152,8 @@ impl FromStr for Tier {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
             "control" => Ok(Self::Control),
-            _ => Err(format!("{text} is no tier: say control")),
+            "full" => Ok(Self::Full),
+            _ => Err(format!("{text} is no tier: say control or full")),
         }
     }
 }

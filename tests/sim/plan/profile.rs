@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use grinta_proto::EndpointName;
 
-use super::{Action, Fault, NodeId, Operation, Plan, Step, Tier};
+use super::{Action, Fault, HostFault, NodeId, Operation, Plan, Room, Step, Tier, Weather};
 use crate::draw::{Draw, Draws, Purpose};
+use crate::executor::Policy;
 use crate::network::Link;
 
 impl Plan {
@@ -22,42 +23,54 @@ impl Plan {
             jitter: Duration::from_micros(profile.draw(Aspect::Link, 1).below(2_000)),
             ..Link::default()
         };
-        let mut steps = profile.operations(nodes);
-        steps.extend(profile.faults(nodes));
+        let mut steps = match tier {
+            Tier::Control => profile.operations(nodes),
+            Tier::Full => profile.workload(nodes),
+        };
+        steps.extend(profile.faults(tier, nodes));
         steps.sort_by_key(|step| step.at);
-        Self {
+        let mut plan = Self {
             tier,
             seed,
             nodes,
             link,
+            policy: Policy::default(),
+            spurious_wakes: 0,
+            room: Room::default(),
             chaos: BOOT + CHAOS,
             steps,
+        };
+        if tier == Tier::Full {
+            profile.arrange(&mut plan);
         }
+        plan
     }
 }
 
 /// Draws what a plan is made of.
-struct Profile {
+pub(super) struct Profile {
     draws: Draws,
 }
 
 /// What is drawn.
 #[derive(Clone, Copy)]
-enum Aspect {
+pub(super) enum Aspect {
     Nodes,
     Link,
     Operations,
     Faults,
     Weights,
+    Arrangement,
+    Workload,
 }
 
 impl Profile {
-    fn draw(&self, aspect: Aspect, n: u64) -> Draw {
+    pub(super) fn draw(&self, aspect: Aspect, n: u64) -> Draw {
         self.draws.draw(Purpose::Profile, aspect as u64, 0, n)
     }
 
     /// The `part`th draw about the `index`th step of an aspect.
-    fn part(&self, aspect: Aspect, index: u64, part: u64) -> Draw {
+    pub(super) fn part(&self, aspect: Aspect, index: u64, part: u64) -> Draw {
         self.draws
             .draw(Purpose::Profile, aspect as u64, 1 + part, index)
     }
@@ -95,13 +108,34 @@ impl Profile {
         (0..count).map(operation).collect()
     }
 
-    fn faults(&self, nodes: u32) -> Vec<Step> {
+    /// Things that only whole nodes know.
+    fn arrange(&self, plan: &mut Plan) {
+        let draw = |n| self.draw(Aspect::Arrangement, n);
+        plan.policy = match draw(0).below(10) {
+            0..4 => Policy::Fifo,
+            4..6 => Policy::Lifo,
+            6..8 => Policy::Random,
+            _ => Policy::Starve,
+        };
+        if draw(1).chance(300_000) {
+            plan.spurious_wakes = draw(2).between(1_000, 50_000).try_into().unwrap_or(0);
+        }
+        if draw(3).chance(300_000) {
+            plan.room = Room::Tight;
+        }
+    }
+
+    fn faults(&self, tier: Tier, nodes: u32) -> Vec<Step> {
         let count = match self.draw(Aspect::Faults, 0).below(10) {
             0 => 0,
             1 => 1,
             _ => self.draw(Aspect::Faults, 1).between(2, 12),
         };
-        let weights: Vec<_> = (0..KINDS)
+        let kinds = match tier {
+            Tier::Control => KINDS_OF_CONTROL,
+            Tier::Full => KINDS,
+        };
+        let weights: Vec<_> = (0..kinds)
             .map(|kind| {
                 let is_on = self.draw(Aspect::Weights, kind).chance(500_000);
                 let weight = self.part(Aspect::Weights, kind, 0).between(1, 8);
@@ -162,11 +196,49 @@ fn fault_of(kind: u64, nodes: u32, part: impl Fn(u64) -> Draw) -> Fault {
         18 => Fault::Loss(share(50_000)),
         19 => Fault::Loss(share(700_000)),
         20 => Fault::Duplicate(share(300_000)),
-        _ => Fault::Reorder(share(300_000)),
+        21 => Fault::Reorder(share(300_000)),
+        22.. => fault_of_datagrams(kind, nodes, part),
     }
 }
 
-fn node_of(draw: Draw, nodes: u32) -> NodeId {
+/// A fault of a kind that has a meaning for whole nodes only.
+fn fault_of_datagrams(kind: u64, nodes: u32, part: impl Fn(u64) -> Draw) -> Fault {
+    let node = node_of(part(10), nodes);
+    let other = neighbour(node, nodes);
+    let millis = |least, most| Duration::from_millis(part(11).between(least, most));
+    let share = |most| u32::try_from(part(11).between(1, most)).expect("less than a million");
+    let (some, rest) = split(nodes, |other| {
+        part(100 + u64::from(other.0)).chance(500_000)
+    });
+    match kind {
+        22 if node.0 > 0 && other.0 > 0 => Fault::Swap(node, other),
+        22 => Fault::Crash(node),
+        23 => Fault::RollingRestart(millis(500, 8_000)),
+        24 => Fault::Host(node, HostFault::Cycles(millis(100, 3_000))),
+        25 => Fault::Host(node, HostFault::Slow(share(1_000))),
+        26 => Fault::Host(node, HostFault::Rebind),
+        27 => Fault::Host(node, HostFault::RefuseSends(share(500_000))),
+        28 => Fault::Jam(some, rest),
+        29 => Fault::Swizzle(millis(50, 3_000)),
+        30 => Fault::LosePacket(node, other, part(11).between(1, 30)),
+        31 => Fault::Weather(Weather::Exponential(millis(1, 100))),
+        32 => Fault::Weather(Weather::LongTail(millis(1, 50))),
+        33 => Fault::Weather(Weather::Bursts(share(100_000))),
+        34 => Fault::Weather(Weather::Replay(share(100_000), millis(100, 20_000))),
+        35 => Fault::Weather(Weather::Flip(share(100_000))),
+        36 => Fault::Weather(Weather::Truncate(share(100_000))),
+        37 => Fault::Weather(Weather::Splice(share(100_000))),
+        38 => Fault::Weather(Weather::Garbage(share(100_000))),
+        39 => Fault::Weather(Weather::Rate(
+            part(11).between(20_000, 1_000_000),
+            part(12).between(3_000, 100_000),
+        )),
+        40 => Fault::Weather(Weather::Mtu(part(11).between(1_200, 1_471) as usize)),
+        _ => Fault::Weather(Weather::MarkEcn(share(1_000_000))),
+    }
+}
+
+pub(super) fn node_of(draw: Draw, nodes: u32) -> NodeId {
     NodeId(u32::try_from(draw.below(u64::from(nodes))).expect("less than the nodes"))
 }
 
@@ -198,14 +270,16 @@ fn weighted(draw: Draw, weights: &[u64]) -> u64 {
     0
 }
 
-/// How many kinds of fault there are to draw from.
-const KINDS: u64 = 22;
+/// How many kinds of fault there are to draw from, and how many of them have a meaning over
+/// messages.
+const KINDS: u64 = 42;
+const KINDS_OF_CONTROL: u64 = 22;
 
 /// Before it is over nothing goes wrong: the nodes start and meet.
-const BOOT: Duration = Duration::from_secs(20);
+pub(super) const BOOT: Duration = Duration::from_secs(20);
 
 /// For how long things go wrong.
-const CHAOS: Duration = Duration::from_secs(60);
+pub(super) const CHAOS: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
 mod tests {
@@ -213,8 +287,8 @@ mod tests {
 
     #[test]
     fn a_seeds_plan_survives_its_text_form() {
-        for seed in 0..200 {
-            let plan = Plan::of_seed(Tier::Control, seed);
+        for (tier, seed) in (0..400).map(|n| ([Tier::Control, Tier::Full][n % 2], n as u64 / 2)) {
+            let plan = Plan::of_seed(tier, seed);
             assert_eq!(Plan::parse(&plan.to_string()), Ok(plan));
         }
     }

@@ -1,0 +1,345 @@
+//! Whether what the nodes show is the case, looked at through their public handles.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use grinta_proto::{EndpointName, Fabric, Level, MemberState, Resolution, Snapshot};
+
+use super::errors::ErrorWatch;
+use super::ledger::{Run, Situation};
+use super::{Stage, first_place};
+use crate::oracle::{Finding, HEAL_BOUND, crash_bound, line, name_of, node_of, word};
+use crate::plan::{Action, NodeId};
+use crate::simulation::Simulation;
+use crate::verdict::Invariant;
+
+impl Stage {
+    /// What holds at any moment.
+    pub(super) fn check_now(&self) {
+        let is_calm = self.oracle.borrow().is_calm(self.now());
+        self.found(self.check_flows(|ledger, situation| ledger.check(situation), is_calm));
+        for id in self.plan.node_ids() {
+            let Some(fabric) = self.fabric(id) else {
+                continue;
+            };
+            let found = check_limits(&fabric.snapshot()).and_then(|()| check_owners(&fabric));
+            self.found(found.map_err(|(invariant, what)| (invariant, format!("at {id}: {what}"))));
+        }
+        if let Some(address) = self.hosts[0].world.restless() {
+            let what = format!("{address} sets its timer to the present, again and again");
+            self.fail(Invariant::R2, what);
+        }
+    }
+
+    fn check_flows(
+        &self,
+        check: impl FnOnce(&super::Ledger, &Situation<'_>) -> Result<(), Finding>,
+        is_calm: bool,
+    ) -> Result<(), Finding> {
+        let ended = self.ended.borrow();
+        let nodes = self.nodes.borrow();
+        let awake_since = |(id, number): Run| {
+            let node = &nodes[id.index()];
+            let is_awake = node.runs == number && node.is_running && !node.is_frozen;
+            is_awake.then_some(node.awake_since)
+        };
+        let ended_at = |run: Run| ended.get(&run).copied();
+        let situation = Situation {
+            now: self.now(),
+            awake_since: &awake_since,
+            ended_at: &ended_at,
+            latency: self.latency(),
+            is_calm,
+        };
+        check(&self.ledger.borrow(), &situation)
+    }
+
+    /// How long what was sent may be under way in the worst weather of the plan.
+    fn latency(&self) -> Duration {
+        let of_step = |action: &Action| match action {
+            Action::Operate(_) => Duration::ZERO,
+            Action::Disturb { fault, lasts } => {
+                let lasts = lasts.unwrap_or_else(|| self.plan.chaos_end());
+                fault.latency(self.plan.link.latency, lasts)
+            }
+        };
+        // A connection waits three probe time-outs of several round trips.
+        self.plan
+            .steps
+            .iter()
+            .map(|step| 10 * of_step(&step.action))
+            .sum()
+    }
+
+    /// Whoever ran throughout holds a crashed node down, if nothing else went wrong.
+    pub(super) fn check_crash(&self, run: Run, since: Duration) {
+        let (id, number) = run;
+        let is_back = self.with_node(id, |node| node.runs != number);
+        let before = since.saturating_sub(HEAL_BOUND);
+        if is_back || !self.oracle.borrow().is_calm_since(Some(before)) {
+            return;
+        }
+        let name = name_of(id);
+        for other in self.plan.node_ids() {
+            let Some((_, fabric)) = self.at_work(other) else {
+                continue;
+            };
+            let seen = fabric
+                .members()
+                .into_iter()
+                .find(|member| member.name == name);
+            if seen.is_some_and(|member| member.state.is_active()) {
+                let bound = crash_bound(self.plan.nodes);
+                let what = format!("{other} holds {id} alive {bound:?} after its crash");
+                self.fail(Invariant::M3, what);
+            }
+        }
+    }
+
+    /// After a heal: all agree on members and names.
+    pub(super) fn check_whole(&self) {
+        self.found(self.check_members().and_then(|()| self.check_names()));
+    }
+
+    fn check_members(&self) -> Result<(), Finding> {
+        for id in self.plan.node_ids() {
+            let Some(fabric) = self.fabric(id) else {
+                return Err((Invariant::M4, format!("{id} does not run")));
+            };
+            let mut seen = BTreeSet::new();
+            for member in fabric.members() {
+                let about = node_of(&member.name);
+                match member.state {
+                    MemberState::Alive => seen.insert(about),
+                    MemberState::Suspect => {
+                        let what = format!("{id} suspects {about} after the heal");
+                        return Err((Invariant::M4, what));
+                    }
+                    MemberState::Down { .. } | MemberState::Left { .. } => {
+                        let what =
+                            format!("{id} holds {about} {} after the heal", word(member.state));
+                        return Err((Invariant::M2, what));
+                    }
+                };
+            }
+            let there: BTreeSet<_> = self.plan.node_ids().collect();
+            if let Some(missing) = there.difference(&seen).next() {
+                return Err((Invariant::M4, format!("{id} does not know {missing}")));
+            }
+            self.check_fold(id, &fabric)?;
+        }
+        Ok(())
+    }
+
+    /// The events so far fold to the list of members.
+    fn check_fold(&self, id: NodeId, fabric: &Fabric) -> Result<(), Finding> {
+        let oracle = self.oracle.borrow();
+        let told: Vec<_> = oracle.views[id.index()]
+            .members
+            .values()
+            .map(line)
+            .collect();
+        let members = fabric.members();
+        let others = members.iter().filter(|member| member.name != name_of(id));
+        let listed: Vec<_> = others.map(line).collect();
+        if told == listed {
+            return Ok(());
+        }
+        Err((
+            Invariant::M5,
+            format!("{id} was told {told:?}, and lists {listed:?}"),
+        ))
+    }
+
+    fn check_names(&self) -> Result<(), Finding> {
+        let mut holders: BTreeMap<EndpointName, BTreeSet<NodeId>> = BTreeMap::new();
+        for (id, node) in self.plan.node_ids().zip(self.nodes.borrow().iter()) {
+            for name in node.serves.keys() {
+                holders.entry(name.clone()).or_default().insert(id);
+            }
+        }
+        self.check_losers()?;
+        let claimed: Vec<_> = self.oracle.borrow().claimants.keys().cloned().collect();
+        for name in claimed {
+            let mut owners = BTreeSet::new();
+            for id in self.plan.node_ids() {
+                let Some(fabric) = self.fabric(id) else {
+                    continue;
+                };
+                let resolved = fabric.resolve(name.as_str());
+                let owner = match resolved.expect("a plan's names are names") {
+                    Resolution::Local => Some(id),
+                    Resolution::Remote { owner, .. } => Some(node_of(&owner)),
+                    Resolution::NotFound => None,
+                    Resolution::Unreachable { owner, .. } => {
+                        let what = format!("{name} at {id} is the unreachable {owner}'s");
+                        return Err((Invariant::D2, what));
+                    }
+                    Resolution::NotSynced => {
+                        return Err((Invariant::D2, format!("{id} is not synced")));
+                    }
+                };
+                match (owner, holders.get(&name)) {
+                    (None, None) => {}
+                    (Some(owner), Some(holders)) if holders.contains(&owner) => {}
+                    (None, Some(holders)) => {
+                        let what = format!("{name} is held by {holders:?}, and {id} finds none");
+                        return Err((Invariant::D2, what));
+                    }
+                    (Some(owner), _) => {
+                        let what = format!("{name} at {id} is {owner}'s, which does not hold it");
+                        return Err((Invariant::D3, what));
+                    }
+                }
+                owners.insert(owner);
+            }
+            if owners.len() > 1 {
+                return Err((
+                    Invariant::D1,
+                    format!("the owners of {name} are {owners:?}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whoever serves a name that another node owns was told.
+    fn check_losers(&self) -> Result<(), Finding> {
+        for (id, node) in self.plan.node_ids().zip(self.nodes.borrow().iter()) {
+            let Some(fabric) = &node.fabric else {
+                continue;
+            };
+            for (name, service) in &node.serves {
+                let resolved = fabric.resolve(name.as_str());
+                let resolved = resolved.expect("a plan's names are names");
+                if let Resolution::Remote { owner, .. } = resolved
+                    && !service.knows_better.get()
+                {
+                    let what = format!("{id} was not told that {name} is {owner}'s");
+                    return Err((Invariant::D4, what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// All flows that anybody is done with are over.
+    pub(super) fn check_settled(&self) {
+        self.found(self.check_flows(|ledger, situation| ledger.check_settled(situation), true));
+    }
+
+    /// Who does nothing sends little.
+    pub(super) fn check_idle(&self, duration: Duration) {
+        // Where somebody was at first the others look for it for ever.
+        let is_elsewhere = |(id, node): (NodeId, &super::Node)| node.address != first_place(id);
+        let nodes = self.nodes.borrow();
+        let mut all = self.plan.node_ids().zip(nodes.iter());
+        if self.ledger.borrow().open_flows() > 0 || all.any(is_elsewhere) {
+            return;
+        }
+        let others = u64::from(self.plan.nodes) - 1;
+        let budget = IDLE_BYTES + others * IDLE_BYTES_PER_PEER;
+        for (host, before) in self.hosts.iter().zip(self.sent_before_calm.borrow().iter()) {
+            let sent = (host.bytes_sent() - before) / duration.as_secs().max(1);
+            if sent > budget {
+                let what = format!(
+                    "{} sends {sent} B/s among {others} others, and nothing happens; {budget} are expected",
+                    host.name()
+                );
+                self.fail(Invariant::R6, what);
+            }
+        }
+    }
+
+    /// Nothing is left after the shutdown.
+    pub(super) fn check_over(&self, simulation: &Simulation) {
+        let left = |what: String| self.fail(Invariant::R3, what);
+        for id in self.plan.node_ids() {
+            if self.fabric(id).is_some() {
+                left(format!("{id} has not shut down"));
+            }
+        }
+        if simulation.sockets() > 0 {
+            left(format!("{} sockets are bound", simulation.sockets()));
+        }
+        if simulation.tasks() > 0 {
+            let tasks = simulation.task_names().join(", ");
+            left(format!("these tasks have not ended: {tasks}"));
+        }
+    }
+
+    /// Nothing was logged as an error.
+    pub(super) fn check_log(&self, errors: &ErrorWatch) {
+        if let Some(words) = errors.first() {
+            self.fail(Invariant::P4, words);
+        }
+    }
+}
+
+/// Everything that is bounded is within its bound.
+fn check_limits(snapshot: &Snapshot) -> Result<(), Finding> {
+    let usage = &snapshot.usage;
+    let whole = [
+        ("connections", usage.connections),
+        ("handshakes", usage.handshakes),
+        ("endpoints", usage.endpoints),
+        ("dials", usage.dials),
+        ("held", usage.held),
+        ("redials", usage.redials),
+    ];
+    let control = snapshot
+        .connections
+        .iter()
+        .map(|connection| ("a control queue", connection.control_queue));
+    let waiting = snapshot
+        .endpoints
+        .iter()
+        .map(|endpoint| ("an accept queue", endpoint.accept_queue));
+    let local = snapshot
+        .local_flows
+        .iter()
+        .map(|flow| ("a local queue", flow.messages));
+    let all = whole.into_iter().chain(control).chain(waiting).chain(local);
+    for (what, Level { used, limit, .. }) in all {
+        if used > limit {
+            return Err((Invariant::R1, format!("{what}: {used} of {limit}")));
+        }
+    }
+    // A message longer than the limit is taken alone.
+    let limit = snapshot.limits.flow_send_buffer + MESSAGE_LEN_MAX;
+    for flow in &snapshot.flows {
+        if let Some(level) = flow.send_buffer
+            && level.used > limit
+        {
+            let what = format!("a send buffer: {} of {}", level.used, level.limit);
+            return Err((Invariant::R1, what));
+        }
+    }
+    Ok(())
+}
+
+/// Those who are down own nothing.
+fn check_owners(fabric: &Fabric) -> Result<(), Finding> {
+    let active: BTreeSet<_> = fabric
+        .members()
+        .into_iter()
+        .filter(|member| member.state.is_active() || member.name == *fabric.node())
+        .map(|member| member.name)
+        .collect();
+    for listing in fabric.names("").page().names {
+        if !active.contains(&listing.owner) {
+            let what = format!("{} is {}'s, who is not there", listing.name, listing.owner);
+            return Err((Invariant::D8, what));
+        }
+    }
+    Ok(())
+}
+
+/// What an idle node sends, in bytes each second: probes and push/pull.
+const IDLE_BYTES: u64 = 600;
+
+/// What it sends for each other node: packets that keep connections alive.
+const IDLE_BYTES_PER_PEER: u64 = 100;
+
+/// The longest message that a plan sends.
+const MESSAGE_LEN_MAX: usize = 1 << 20;
