@@ -28,6 +28,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    a_dial_while_its_holder_is_away,
     clock_gone_back,
     crash_during_a_partition,
     duplicates_and_latecomers,

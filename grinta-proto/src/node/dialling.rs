@@ -338,13 +338,11 @@ impl Node {
             }
             return self.drive_dial(now, id);
         }
+        // Who stands by for a node that leaves takes over.
+        let successor = self.successor(id, &name, &node);
         let is_out_of_date = match reason {
             RefusalReason::NotFound | RefusalReason::Moved => true,
-            // Who stands by for a node that leaves takes over.
-            RefusalReason::ShuttingDown => {
-                let candidates = self.control.directory().candidates(&name);
-                candidates.iter().any(|located| located.owner != node)
-            }
+            RefusalReason::ShuttingDown => successor.is_some(),
             RefusalReason::Busy
             | RefusalReason::NotAllowed
             | RefusalReason::Mismatch
@@ -358,8 +356,15 @@ impl Node {
         }
         dial.note(now, node.clone(), cause);
         dial.state = DialState::Resolving;
-        if reason == RefusalReason::Moved {
-            return self.follow_winner(now, id, winner);
+        match reason {
+            RefusalReason::Moved => return self.follow_winner(now, id, winner),
+            // It may come back, with this very claim: nothing is noted that outlives the dial.
+            RefusalReason::ShuttingDown => return self.follow_winner(now, id, successor),
+            RefusalReason::NotFound
+            | RefusalReason::Busy
+            | RefusalReason::NotAllowed
+            | RefusalReason::Mismatch
+            | RefusalReason::Declined => {}
         }
         if node != self.config.node {
             self.control.mark_stale(&node, &name);
@@ -368,6 +373,14 @@ impl Node {
             return self.handle_unheld(now, id, name);
         }
         self.drive_dial(now, id);
+    }
+
+    /// Who takes a name over from a node, of those that a dial has not tried.
+    fn successor(&self, id: DialId, name: &EndpointName, from: &NodeName) -> Option<NodeName> {
+        let dial = self.dials.get(&id)?;
+        let candidates = self.control.directory().candidates(name).into_iter();
+        let mut others = candidates.map(|located| located.owner);
+        others.find(|other| other != from && !dial.has_tried(other))
     }
 
     /// A node that stands by for the name told who owns it: the dial goes there, whatever this node
