@@ -47,17 +47,30 @@ impl Control {
             packet.header.kind = SwimKind::Gossip;
         }
         let room = MEMBERS_MAX.saturating_sub(self.members.len());
-        let (guard, members) = (&mut self.guard, &self.members);
-        let mut left = Vec::new();
+        let guard = &mut self.guard;
         packet.updates.retain(|update| {
-            if update.identity.name == ours.name {
-                return judge(guard, &update.identity, update.health);
-            }
-            if update.health == Health::Left {
-                left.push(update.identity.clone());
-            }
-            members.is_news(update) && (room > 0 || members.get(&update.identity.name).is_some())
+            update.identity.name != ours.name || judge(guard, &update.identity, update.health)
         });
+        let mut left = Vec::new();
+        packet.updates = std::mem::take(&mut packet.updates)
+            .into_iter()
+            .filter_map(|update| {
+                if update.identity.name == ours.name {
+                    return Some(update);
+                }
+                if update.health == Health::Left {
+                    left.push(update.identity.clone());
+                }
+                // A leave is in its own words, relayed by those whom it told.
+                let update = match update.health {
+                    Health::Alive | Health::Suspect | Health::Left => update,
+                    Health::Down => self.doubted(now, update),
+                };
+                let is_known = self.members.get(&update.identity.name).is_some();
+                let is_taken = self.members.is_news(&update) && (room > 0 || is_known);
+                is_taken.then_some(update)
+            })
+            .collect();
         let outcome = self
             .swim
             .handle_packet(&packet)
@@ -74,6 +87,36 @@ impl Control {
             self.follow(now, verdict, Some(shown(&theirs)));
         }
         Ok(())
+    }
+
+    /// What another's word that a third is gone comes to here (memberlist's rule): who is active
+    /// here becomes suspect, for whoever says so may have been cut off from it; unless this very
+    /// identity has had its time to refute here, too.
+    pub(super) fn doubted(&self, now: Instant, word: MemberUpdate) -> MemberUpdate {
+        let known = self.members.get(&word.identity.name);
+        let Some(held) = known.filter(|entry| entry.health.is_active()) else {
+            return word;
+        };
+        let is_same = held.identity == word.identity;
+        let has_had_its_time = is_same
+            && held.health == Health::Suspect
+            && held.incarnation <= word.incarnation
+            && now.saturating_duration_since(held.since()) >= self.swim.suspicion();
+        if has_had_its_time {
+            return MemberUpdate {
+                health: Health::Down,
+                ..word
+            };
+        }
+        let incarnation = match is_same {
+            true => held.incarnation.max(word.incarnation),
+            false => word.incarnation,
+        };
+        MemberUpdate {
+            incarnation,
+            health: Health::Suspect,
+            ..word
+        }
     }
 
     pub(super) fn handle_swim_timer(&mut self, now: Instant, timer: SwimTimer) {

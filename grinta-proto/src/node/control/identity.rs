@@ -1,9 +1,11 @@
 //! What this node makes of what others say about it.
 //!
 //! Most of it is news: a suspicion to refute, a death to renew from. But two nodes with one name
-//! would hear of each other in the same words and renew against each other for ever. So renewals
-//! are counted, and what this node never said of itself is a conflict, with one exception: a
-//! session later than ours may be an earlier run of ours, before the clock went back.
+//! would hear of each other in the same words and outdo each other for ever. So what this node
+//! never said of itself is a conflict, with one exception: a session later than ours may be an
+//! earlier run of ours, before the clock went back, and there may have been a few of those. That
+//! our very identity is held down is no conflict, for a namesake has another session or address:
+//! renewals are rationed, and no more.
 //!
 //! A conflict has two sides. Whom the fabric takes for the later run goes on as before. The other
 //! is *displaced*: no word of it counts any more, so it steps aside, and seeks the first once to
@@ -19,10 +21,10 @@ use crate::wire::control::{Health, MemberIdentity};
 #[derive(Debug, Default)]
 pub(super) struct Guard {
     renewals: VecDeque<Instant>,
-    adopted: bool,
+    /// How many sessions of earlier runs this one went beyond.
+    outlived: usize,
     conflict: bool,
     displaced: bool,
-    told_storm: bool,
 }
 
 /// What to do with what others say about this node.
@@ -70,21 +72,25 @@ impl Guard {
 
     /// Judges a session of ours that is later than ours.
     fn judge_session(&mut self, session: Session) -> Verdict {
-        if self.adopted || self.conflict || session.0 == u64::MAX {
+        if !self.may_outlive(session) {
             return self.displace();
         }
-        self.adopted = true;
+        self.outlived += 1;
         Verdict::Outlive(session)
+    }
+
+    /// Whether a later session may be an earlier run of ours.
+    const fn may_outlive(&self, session: Session) -> bool {
+        self.outlived < OUTLIVED_MAX && !self.conflict && session.0 < u64::MAX
     }
 
     /// Judges claims of `session` under our name that we never made. They do not show who made
     /// them: whether we are displaced is for news of the members to tell.
     pub(super) fn judge_claims(&mut self, ours: Session, session: Session) -> Verdict {
-        let is_earlier_run = session > ours && !self.adopted && session.0 != u64::MAX;
-        if is_earlier_run && !self.conflict {
-            return self.judge_session(session);
+        match session > ours && self.may_outlive(session) {
+            true => self.judge_session(session),
+            false => self.report(),
         }
-        self.report()
     }
 
     /// Whether others take another node for the later run of ours.
@@ -118,22 +124,21 @@ impl Guard {
         {
             self.renewals.pop_front();
         }
-        if self.renewals.len() < RENEWALS_MAX {
-            self.renewals.push_back(now);
-            self.told_storm = false;
-            return Verdict::Pass;
+        if self.renewals.len() == RENEWALS_MAX {
+            return Verdict::Ignore;
         }
-        match std::mem::replace(&mut self.told_storm, true) {
-            true => Verdict::Ignore,
-            false => Verdict::Conflict,
-        }
+        self.renewals.push_back(now);
+        Verdict::Pass
     }
 }
 
-/// Renewals within the window. A partition that comes and goes costs one each time; two nodes
-/// with one name spend these within seconds. They come back with time, so that a node in a bad
-/// network is not exiled.
+/// Sessions of earlier runs that one run goes beyond: the clock went back below as many runs that
+/// others remember. Two nodes with one name spend theirs within a few round trips.
+const OUTLIVED_MAX: usize = 4;
+
+/// Renewals within the window. A partition that comes and goes costs one each time, and the window
+/// is shorter than any suspicion: nobody is exiled by a bad network, and nobody renews in a storm.
 const RENEWALS_MAX: usize = 4;
 
 /// How far back renewals count.
-const RENEWAL_WINDOW: Duration = Duration::from_secs(60);
+const RENEWAL_WINDOW: Duration = Duration::from_secs(6);

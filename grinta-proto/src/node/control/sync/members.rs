@@ -5,8 +5,9 @@
 //! sent in every round of a fabric in which something always changes.
 //!
 //! What is remotely *down* or *left* and alive here becomes suspect, as in memberlist: the other
-//! side may have been cut off, and who leaves says so itself. It is down here, too, once it has been suspect for as long as a suspect has:
-//! a node that rumours missed would else find out only when its own probes come round.
+//! side may have been cut off, and who leaves says so itself. It is down here, too, once it has
+//! been suspect for as long as a suspect has: a node that rumours missed would else find out only
+//! when its own probes come round.
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
@@ -20,8 +21,7 @@ use super::super::{Channel, Control};
 use super::Stage;
 use crate::name::NodeName;
 use crate::wire::control::{
-    ControlMessage, ENTRIES_MAX, Health, MemberAnswer, MemberDigest, MemberIdentity, MemberRecord,
-    MemberUpdate,
+    ControlMessage, ENTRIES_MAX, Health, MemberAnswer, MemberDigest, MemberRecord, MemberUpdate,
 };
 
 impl Control {
@@ -215,45 +215,29 @@ impl Control {
             gone_for,
             ..
         } = record.clone();
-        let known = self.members.get(&identity.name);
-        let is_active_here = known.is_some_and(|entry| entry.health.is_active());
-        let update = |health, incarnation| {
-            Some(MemberUpdate {
-                identity: identity.clone(),
-                incarnation,
-                health,
-            })
-        };
         if health == Health::Left {
             hearsay.left.push(identity.clone());
         }
+        let known = self.members.get(&identity.name);
+        let is_active_here = known.is_some_and(|entry| entry.health.is_active());
+        let word = MemberUpdate {
+            identity,
+            incarnation,
+            health,
+        };
         match health {
-            Health::Alive | Health::Suspect => update(health, incarnation),
-            Health::Down | Health::Left if self.is_long_suspect(now, &identity, incarnation) => {
-                update(Health::Down, incarnation)
-            }
-            Health::Down | Health::Left if is_active_here => {
-                let held = known.filter(|entry| entry.identity == identity);
-                let incarnation =
-                    held.map_or(incarnation, |entry| entry.incarnation.max(incarnation));
-                update(Health::Suspect, incarnation)
-            }
+            Health::Alive | Health::Suspect => Some(word),
+            Health::Down | Health::Left if is_active_here => Some(self.doubted(now, word)),
             Health::Down | Health::Left if gone_for < self.config.down_retention => {
-                hearsay.gone_for.insert(identity.name.clone(), gone_for);
-                update(Health::Down, incarnation)
+                let name = word.identity.name.clone();
+                hearsay.gone_for.insert(name, gone_for);
+                Some(MemberUpdate {
+                    health: Health::Down,
+                    ..word
+                })
             }
             Health::Down | Health::Left => None,
         }
-    }
-
-    /// Whether this very identity has had its time to refute here, too.
-    fn is_long_suspect(&self, now: Instant, identity: &MemberIdentity, incarnation: u16) -> bool {
-        self.members.get(&identity.name).is_some_and(|held| {
-            held.health == Health::Suspect
-                && held.identity == *identity
-                && held.incarnation <= incarnation
-                && now.saturating_duration_since(held.since()) >= self.swim.suspicion()
-        })
     }
 }
 

@@ -176,18 +176,23 @@ fn what_a_node_never_said_of_itself_is_a_conflict_and_no_storm() {
             .filter(|(_, it)| matches!(it, ControlEvent::IdentityConflict { .. }))
             .count()
     };
-    // An earlier run with a later session, once: a clock that went back.
-    hear(&mut world, clone(address(9), Session(7), 3, Health::Alive));
-    assert_eq!(world.node(2).control.identity().session, Session(8));
-    assert_eq!(conflicts(&world), 0);
+    // Earlier runs with later sessions: a clock that went back, more than once.
+    for session in [7, 9, 11, 13] {
+        hear(
+            &mut world,
+            clone(address(9), Session(session), 3, Health::Alive),
+        );
+        let outlived = world.node(2).control.identity().session;
+        assert_eq!((outlived, conflicts(&world)), (Session(session + 1), 0));
+    }
     // Again: somebody else lives under our name.
-    hear(&mut world, clone(address(9), Session(9), 0, Health::Alive));
+    hear(&mut world, clone(address(9), Session(15), 0, Health::Alive));
     assert_eq!(
         (world.node(2).control.identity().session, conflicts(&world)),
-        (Session(8), 1)
+        (Session(14), 1)
     );
-    hear(&mut world, clone(address(9), Session(8), 0, Health::Alive));
-    hear(&mut world, clone(address(2), Session(8), 0, Health::Down));
+    hear(&mut world, clone(address(9), Session(14), 0, Health::Alive));
+    hear(&mut world, clone(address(2), Session(14), 0, Health::Down));
     assert_eq!(
         (
             world.node(2).control.swim.identity().bump,
@@ -201,7 +206,7 @@ fn what_a_node_never_said_of_itself_is_a_conflict_and_no_storm() {
 fn renewals_are_rationed() {
     let mut world = World::of(23, 3);
     world.run(seconds(10));
-    for _ in 0..20 {
+    for _ in 0..10 {
         let identity = world.node(2).control.swim.identity().clone();
         let update = MemberRecord {
             identity,
@@ -219,9 +224,13 @@ fn renewals_are_rationed() {
         world.run(Duration::from_millis(500));
     }
     assert_eq!(world.node(2).control.swim.identity().bump, 4);
-    // They come back with time: a bad network exiles nobody.
-    world.run(seconds(90));
+    // They come back with time, and nobody else has the name: a bad network exiles nobody.
+    world.run(seconds(10));
     assert!(world.is_whole());
+    let conflict = |(_, event): &(Instant, ControlEvent)| {
+        matches!(event, ControlEvent::IdentityConflict { .. })
+    };
+    assert!(!world.node(2).events.iter().any(conflict));
 }
 
 #[test]
@@ -352,6 +361,32 @@ fn a_clock_that_went_back_is_outlived() {
     world.boot(2, Session(0), &[0]);
     world.run_until(seconds(10), "a restart in the past", World::is_whole);
     assert_eq!(world.node(2).control.identity().session, Session(2));
+    let conflict = |(_, event): &(Instant, ControlEvent)| {
+        matches!(event, ControlEvent::IdentityConflict { .. })
+    };
+    assert!(!world.node(2).events.iter().any(conflict));
+    world.check();
+}
+
+#[test]
+fn a_clock_that_went_back_below_two_runs_that_others_remember_is_outlived() {
+    let mut world = World::of(33, 6);
+    world.run(seconds(10));
+    // Half of them learn of the second run, the others of the third.
+    world.crash(2);
+    world.cut(|index| u8::from(index % 2 == 0), 6);
+    world.boot(2, Session(5), &[0]);
+    world.run(seconds(5));
+    world.crash(2);
+    world.cut(|index| u8::from(index % 2 == 0 && index != 2), 6);
+    world.boot(2, Session(9), &[1]);
+    world.run(seconds(5));
+    world.crash(2);
+    world.heal();
+    // The fourth run hears of the second first.
+    world.boot(2, Session(0), &[0]);
+    world.run_until(seconds(20), "a restart in the past", World::is_whole);
+    assert_eq!(world.node(2).control.identity().session, Session(10));
     let conflict = |(_, event): &(Instant, ControlEvent)| {
         matches!(event, ControlEvent::IdentityConflict { .. })
     };

@@ -56,6 +56,44 @@ fn a_suspect_has_its_time_wherever_word_of_its_death_comes_from() {
 }
 
 #[test]
+fn whoever_was_cut_off_from_a_member_takes_it_down_for_nobody_else() {
+    for seed in 90..95 {
+        let mut world = World::of(seed, 8);
+        world.run(seconds(20));
+        let of = |world: &World, index: usize| world.node(index).control.swim.identity().clone();
+        // Node 0 lost node 3, the others see it.
+        for other in [1, 2, 5, 6, 7] {
+            let down = MemberUpdate {
+                identity: of(&world, 3),
+                incarnation: 0,
+                health: Health::Down,
+            };
+            let packet = SwimPacket {
+                header: SwimHeader {
+                    source: of(&world, 0),
+                    incarnation: 0,
+                    destination: of(&world, other),
+                    kind: SwimKind::Gossip,
+                },
+                updates: vec![down],
+            };
+            world
+                .act(other, |control, now, _| {
+                    control.handle_message(now, &name(0), ControlMessage::Swim(packet))
+                })
+                .unwrap();
+        }
+        world.run(seconds(30));
+        for index in [1, 2, 5, 6, 7] {
+            let story = world.story(index, 3);
+            assert!(!story.contains(&"down"), "{index}: {story:?}");
+        }
+        assert_eq!(world.node(3).control.swim.identity().bump, 0);
+        world.check();
+    }
+}
+
+#[test]
 fn who_renews_tells_the_one_that_held_it_down() {
     for seed in 82..87 {
         let count = 40;
