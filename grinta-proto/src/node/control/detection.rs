@@ -213,7 +213,6 @@ impl Control {
         if packet.header.kind == SwimKind::TurnUndead && self.members.departure(&to).is_none() {
             return;
         }
-        self.tell_suspect(&mut packet);
         for update in &mut packet.updates {
             let has_left = self.members.departure(&update.identity) == Some(Health::Left)
                 || hearsay.left.contains(&update.identity);
@@ -225,25 +224,9 @@ impl Control {
         self.send_to(&to, ControlMessage::Swim(packet), channel);
     }
 
-    /// A ping to a suspect tells it that it is one: it cannot refute what it did not hear, and
-    /// foca tells each change a few times only (the buddy system of Lifeguard, Dadgar et al. 2018).
-    fn tell_suspect(&self, packet: &mut SwimPacket) {
-        let to = &packet.header.destination;
-        let entry = self.members.get(&to.name);
-        let Some(suspect) =
-            entry.filter(|entry| entry.health == Health::Suspect && entry.identity == *to)
-        else {
-            return;
-        };
-        let is_told = packet.updates.iter().any(|update| update.identity == *to);
-        if matches!(packet.header.kind, SwimKind::Ping(_)) && !is_told {
-            // What makes room for it is told to others.
-            packet.updates.truncate(UPDATES_BESIDE);
-            packet.updates.push(suspect.update());
-        }
-    }
-
-    /// Reminds a member that our probe failed to reach, until it refutes or is down.
+    /// Reminds a suspect that it is one, until it refutes or is down: it cannot refute what it did
+    /// not hear, and foca tells each change a few times only (the buddy system of Lifeguard,
+    /// Dadgar et al. 2018, without waiting for a ping).
     pub(super) fn remind(&mut self, now: Instant, suspect: MemberUpdate) {
         let entry = self.members.get(&suspect.identity.name);
         if entry.is_none_or(|entry| entry.update() != suspect) {
@@ -387,9 +370,6 @@ pub(super) const fn member_output(event: MemberEvent) -> ControlOutput {
 /// Members that are told at each renewal that they are down, so that one in three thousand is told
 /// by nobody.
 const DOWN_TOLD: usize = 8;
-
-/// Updates that fit a datagram beside the header and one update more, all of the longest names.
-const UPDATES_BESIDE: usize = 2;
 
 /// Members remembered, gone ones included: eight times those that a fabric is made for.
 pub(super) const MEMBERS_MAX: usize = 16_384;

@@ -204,6 +204,10 @@ fn who_is_down_is_forgotten_with_its_names_and_comes_back_as_a_later_run() {
         world.wait(name, "b is down", down);
         let resolution = world.node(name).resolve(&service);
         assert!(matches!(resolution, Resolution::Unreachable { .. }));
+        world.until("it is sought in vain", |world| {
+            let redials = world.node(name).snapshot().usage.redials;
+            (redials.used == 1).then_some(())
+        });
     }
     let begun = world.now;
     assert_eq!(world.node("a").forget(&b), Ok(()));
@@ -218,6 +222,7 @@ fn who_is_down_is_forgotten_with_its_names_and_comes_back_as_a_later_run() {
             HealthSnapshot::Left { .. }
         ));
         assert_eq!(snapshot.names.known, 0);
+        assert_eq!(snapshot.usage.redials.used, 0);
     }
     assert!(world.now < begun + Duration::from_millis(10));
     assert_eq!(world.node("a").forget(&b), Ok(()));

@@ -454,6 +454,20 @@ fn the_last_one_returns_to_the_seeds() {
 }
 
 #[test]
+fn a_seed_that_is_away_is_tried_again_soon() {
+    for seed in 34..44 {
+        let mut world = World::new(seed);
+        world.cut(|index| index as u8, 2);
+        world.boot(0, Session(1), &[]);
+        world.boot(1, Session(1), &[0]);
+        world.run(Duration::from_millis(800));
+        world.heal();
+        world.run(Duration::from_millis(2500));
+        assert!(world.is_whole());
+    }
+}
+
+#[test]
 fn a_restart_elsewhere_is_found_at_its_new_address() {
     let mut world = World::of(27, 8);
     world.run(seconds(10));
