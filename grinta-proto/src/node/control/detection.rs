@@ -71,6 +71,7 @@ impl Control {
                 is_taken.then_some(update)
             })
             .collect();
+        let is_suspected = packet.updates.iter().any(|update| update.identity == ours);
         let outcome = self
             .swim
             .handle_packet(&packet)
@@ -83,10 +84,38 @@ impl Control {
                 ..Hearsay::default()
             },
         );
+        if is_suspected && matches!(self.life, Life::Present) {
+            self.refute(&packet.header.source);
+        }
         for (verdict, theirs) in verdicts {
             self.follow(now, verdict, Some(shown(&theirs)));
         }
         Ok(())
+    }
+
+    /// Answers whoever says that this node is suspect. foca tells its refutation to a few at
+    /// random, and who misses that would hold on to a suspicion that all others have dropped.
+    fn refute(&mut self, suspecter: &MemberIdentity) {
+        let packet = self.packet_to(suspecter.clone(), SwimKind::Gossip, Vec::new());
+        self.send_to(suspecter, ControlMessage::Swim(packet), Channel::Datagram);
+    }
+
+    /// A packet from this node as it is now.
+    fn packet_to(
+        &self,
+        destination: MemberIdentity,
+        kind: SwimKind,
+        updates: Vec<MemberUpdate>,
+    ) -> SwimPacket {
+        SwimPacket {
+            header: SwimHeader {
+                source: self.swim.identity().clone(),
+                incarnation: self.swim.incarnation(),
+                destination,
+                kind,
+            },
+            updates,
+        }
     }
 
     /// What another's word that a third is gone comes to here (memberlist's rule): who is active
@@ -232,16 +261,8 @@ impl Control {
         if entry.is_none_or(|entry| entry.update() != suspect) {
             return;
         }
-        let header = SwimHeader {
-            source: self.swim.identity().clone(),
-            incarnation: self.swim.incarnation(),
-            destination: suspect.identity.clone(),
-            kind: SwimKind::Gossip,
-        };
-        let packet = SwimPacket {
-            header,
-            updates: vec![suspect.clone()],
-        };
+        let updates = vec![suspect.clone()];
+        let packet = self.packet_to(suspect.identity.clone(), SwimKind::Gossip, updates);
         self.send_to(
             &suspect.identity,
             ControlMessage::Swim(packet),
@@ -259,15 +280,7 @@ impl Control {
         let down = down.filter(|entry| entry.health == Health::Down);
         let down = down.map(|entry| entry.identity.clone());
         for destination in down.sample(&mut self.rng, DOWN_TOLD) {
-            let packet = SwimPacket {
-                header: SwimHeader {
-                    source: self.swim.identity().clone(),
-                    incarnation: self.swim.incarnation(),
-                    destination: destination.clone(),
-                    kind: SwimKind::TurnUndead,
-                },
-                updates: Vec::new(),
-            };
+            let packet = self.packet_to(destination.clone(), SwimKind::TurnUndead, Vec::new());
             let message = ControlMessage::Swim(packet);
             self.send_to(&destination, message, Channel::Datagram);
         }

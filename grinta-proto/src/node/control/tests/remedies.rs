@@ -94,6 +94,42 @@ fn whoever_was_cut_off_from_a_member_takes_it_down_for_nobody_else() {
 }
 
 #[test]
+fn who_missed_a_refutation_gets_it_for_the_asking() {
+    let mut world = World::of(95, 8);
+    world.run(seconds(10));
+    let of = |world: &World, index: usize| world.node(index).control.swim.identity().clone();
+    let suspicion = |world: &World| SwimPacket {
+        header: SwimHeader {
+            source: of(world, 5),
+            incarnation: 0,
+            destination: of(world, 3),
+            kind: SwimKind::Gossip,
+        },
+        updates: vec![MemberUpdate {
+            identity: of(world, 3),
+            incarnation: 0,
+            health: Health::Suspect,
+        }],
+    };
+    for _ in 0..10 {
+        // Only the first is news to node 3, and the rest are as old.
+        let message = ControlMessage::Swim(suspicion(&world));
+        let told: Vec<_> = world.act(3, |control, now, _| {
+            control.handle_message(now, &name(5), message).unwrap();
+            std::iter::from_fn(|| control.poll_output()).collect()
+        });
+        let is_answer = |output: &ControlOutput| match output {
+            ControlOutput::Send { to, message, .. } => {
+                *to == name(5)
+                    && matches!(message, ControlMessage::Swim(packet) if packet.header.incarnation == 1)
+            }
+            _ => false,
+        };
+        assert!(told.iter().any(is_answer), "{told:?}");
+    }
+}
+
+#[test]
 fn who_renews_tells_the_one_that_held_it_down() {
     for seed in 82..87 {
         let count = 40;
