@@ -130,7 +130,7 @@ fn who_missed_a_refutation_gets_it_for_the_asking() {
 }
 
 #[test]
-fn who_renews_tells_the_one_that_held_it_down() {
+fn one_meeting_of_two_halves_lets_all_renew_before_the_next_round() {
     for seed in 82..87 {
         let count = 40;
         let mut world = World::of(seed, count);
@@ -141,12 +141,11 @@ fn who_renews_tells_the_one_that_held_it_down() {
         world.act(0, |control, now, _| {
             control.begin_exchange(now, &name(1), address(1));
         });
-        while world.node(1).control.swim.identity().bump == 0 {
-            world.run(Duration::from_micros(100));
-        }
-        world.run(Duration::from_millis(1));
-        let member = world.node(0).control.member(&name(1)).unwrap();
-        assert_eq!(member.state, MemberState::Alive);
+        world.run(Duration::from_millis(250));
+        let renewed = (0..count)
+            .filter(|&index| world.node(index).control.swim.identity().bump > 0)
+            .count();
+        assert!(renewed > count * 3 / 4, "{renewed} of {count}");
     }
 }
 
