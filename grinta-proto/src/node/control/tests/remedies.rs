@@ -118,12 +118,14 @@ fn who_missed_a_refutation_gets_it_for_the_asking() {
             control.handle_message(now, &name(5), message).unwrap();
             std::iter::from_fn(|| control.poll_output()).collect()
         });
-        let is_answer = |output: &ControlOutput| match output {
-            ControlOutput::Send { to, message, .. } => {
-                *to == name(5)
-                    && matches!(message, ControlMessage::Swim(packet) if packet.header.incarnation == 1)
-            }
-            _ => false,
+        let is_answer = |output: &ControlOutput| {
+            let ControlOutput::Send { to, message, .. } = output else {
+                return false;
+            };
+            let ControlMessage::Swim(packet) = message else {
+                return false;
+            };
+            *to == name(5) && packet.header.incarnation == 1
         };
         assert!(told.iter().any(is_answer), "{told:?}");
     }
