@@ -223,6 +223,10 @@ impl Endpoints {
         }
     }
 
+    pub(crate) fn name(&self, id: EndpointId) -> Option<&EndpointName> {
+        Some(&self.endpoints.get(&id)?.name)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.endpoints.len()
     }
@@ -237,7 +241,7 @@ impl Endpoints {
     pub(crate) fn offer(
         &mut self,
         origin: Origin,
-        open: OpenFlow,
+        mut open: OpenFlow,
     ) -> Result<(EndpointId, IncomingId), FlowAnswer> {
         let refuse =
             |reason, detail: String| Err(FlowAnswer::Refused(Refusal::new(reason, detail)));
@@ -260,6 +264,8 @@ impl Endpoints {
             return refuse(RefusalReason::Busy, waiting);
         }
         state.queue.push_back(id);
+        // One copy of a name is enough for all flows to it.
+        open.endpoint = state.name.clone();
         self.incoming.insert(id, Incoming { id, origin, open });
         Ok((endpoint, id))
     }

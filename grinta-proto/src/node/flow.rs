@@ -37,8 +37,8 @@ pub struct Payload<'a> {
     pub body: Bytes,
 }
 
-/// Where a flow stands in its opening. The decoder is of use until the flow is open, so that an
-/// open flow has no room for it.
+/// Where a flow stands in its opening. What is of use until the flow is open is boxed: there may be
+/// very many flows, most of them open.
 #[derive(Debug)]
 pub(crate) enum Stage {
     /// We dialled; the answer has not come.
@@ -47,16 +47,21 @@ pub(crate) enum Stage {
         decoder: Box<FrameDecoder>,
     },
     /// They dialled; the first frame is not complete.
-    Arriving {
-        decoder: Box<FrameDecoder>,
-        timer: Option<TimerKey>,
-    },
+    Arriving(Box<Arrival>),
     /// They dialled; the node has the first frame and is about to offer or refuse the flow.
     Presented,
     /// They dialled; it waits for an endpoint's task to take and answer it.
     Offered { incoming: IncomingId },
     /// Both agreed.
     Open,
+}
+
+/// A first frame on its way to us.
+#[derive(Debug)]
+pub(crate) struct Arrival {
+    pub(crate) decoder: FrameDecoder,
+    /// When it has to be complete.
+    pub(crate) timer: Option<TimerKey>,
 }
 
 /// What the first frame of a stream turned out to be.
@@ -89,8 +94,12 @@ pub(crate) struct Flow {
 
 #[derive(Debug)]
 enum SendHalf {
-    /// Takes data; `finishing` once the handle has finished it.
-    Open { buffer: SendBuffer, finishing: bool },
+    /// Takes data; `finishing` once the handle has finished it. There is a buffer while there is
+    /// something in it.
+    Open {
+        buffer: Option<Box<SendBuffer>>,
+        finishing: bool,
+    },
     /// All data and its end are with quinn-proto.
     Sent,
     /// The peer has it all.
@@ -104,7 +113,7 @@ enum SendHalf {
 #[derive(Debug)]
 enum ReceiveHalf {
     /// `rest` came with the frame that opened the flow and is read first.
-    Open { rest: Bytes },
+    Open { rest: Option<Box<Bytes>> },
     /// Nobody will read; the peer is expected to end it.
     Draining,
     /// Read to its end.
@@ -127,14 +136,11 @@ impl Flow {
     }
 
     pub(crate) fn arriving(stream: StreamId, frame_len_max: usize) -> Self {
-        let decoder = Box::new(FrameDecoder::new(frame_len_max));
-        Self::new(
-            stream,
-            Stage::Arriving {
-                decoder,
-                timer: None,
-            },
-        )
+        let arrival = Arrival {
+            decoder: FrameDecoder::new(frame_len_max),
+            timer: None,
+        };
+        Self::new(stream, Stage::Arriving(Box::new(arrival)))
     }
 
     fn new(stream: StreamId, stage: Stage) -> Self {
@@ -143,10 +149,10 @@ impl Flow {
             endpoint: None,
             stream,
             send: SendHalf::Open {
-                buffer: SendBuffer::default(),
+                buffer: None,
                 finishing: false,
             },
-            receive: ReceiveHalf::Open { rest: Bytes::new() },
+            receive: ReceiveHalf::Open { rest: None },
             sender_held: true,
             receiver_held: true,
         }
@@ -155,15 +161,17 @@ impl Flow {
     /// Reads on towards the frame that opens or answers the flow. What follows it in the same
     /// chunk is kept for the first reader.
     pub(crate) fn poll_first_frame(&mut self, connection: &mut Connection) -> FirstFrame {
-        let (Stage::Dialled { decoder, .. } | Stage::Arriving { decoder, .. }) = &mut self.stage
-        else {
-            return FirstFrame::Pending;
+        let decoder = match &mut self.stage {
+            Stage::Dialled { decoder, .. } => &mut **decoder,
+            Stage::Arriving(arrival) => &mut arrival.decoder,
+            Stage::Presented | Stage::Offered { .. } | Stage::Open => return FirstFrame::Pending,
         };
         loop {
             match decoder.next_frame() {
                 Ok(Some(frame)) => {
+                    let rest = Some(decoder.take_rest()).filter(|rest| !rest.is_empty());
                     self.receive = ReceiveHalf::Open {
-                        rest: decoder.take_rest(),
+                        rest: rest.map(Box::new),
                     };
                     return FirstFrame::Complete(frame);
                 }
@@ -191,17 +199,22 @@ impl Flow {
         payload: Payload<'_>,
         limit: usize,
     ) -> Result<(), FlowWriteError> {
-        self.open_buffer(limit)?.push(payload);
+        let buffer = self.open_buffer(limit)?;
+        buffer.get_or_insert_default().push(payload);
         Ok(())
     }
 
     /// How many bytes fit before `limit` is reached; a writer that finds none is told to wait.
     pub(crate) fn room(&mut self, limit: usize) -> Result<usize, FlowWriteError> {
-        Ok(limit - self.open_buffer(limit)?.len)
+        let buffer = self.open_buffer(limit)?.as_ref();
+        Ok(limit - buffer.map_or(0, |buffer| buffer.len))
     }
 
-    /// The buffer, if it still takes anything and holds less than `limit`.
-    fn open_buffer(&mut self, limit: usize) -> Result<&mut SendBuffer, FlowWriteError> {
+    /// The place of the buffer, if the flow still takes anything and holds less than `limit`.
+    fn open_buffer(
+        &mut self,
+        limit: usize,
+    ) -> Result<&mut Option<Box<SendBuffer>>, FlowWriteError> {
         match &mut self.send {
             SendHalf::Open {
                 finishing: true, ..
@@ -213,14 +226,13 @@ impl Flow {
             SendHalf::Open {
                 buffer,
                 finishing: false,
-            } if buffer.len >= limit => {
-                buffer.starved = true;
-                Err(FlowWriteError::Blocked)
+            } => {
+                if let Some(full) = buffer.as_mut().filter(|buffer| buffer.len >= limit) {
+                    full.starved = true;
+                    return Err(FlowWriteError::Blocked);
+                }
+                Ok(buffer)
             }
-            SendHalf::Open {
-                buffer,
-                finishing: false,
-            } => Ok(buffer),
         }
     }
 
@@ -230,24 +242,29 @@ impl Flow {
         let SendHalf::Open { buffer, finishing } = &mut self.send else {
             return false;
         };
-        match buffer.flush(connection, self.stream) {
-            Ok(()) if *finishing && buffer.len == 0 => {
-                // A refusal means that the peer stopped the stream, which comes as an event.
-                if connection.send_stream(self.stream).finish().is_ok() {
-                    self.send = SendHalf::Sent;
-                }
-                false
-            }
-            Ok(()) => {
-                let has_room = buffer.starved && buffer.len < limit;
-                buffer.starved &= !has_room;
-                has_room
-            }
-            Err(code) => {
+        let mut has_room = false;
+        if let Some(full) = buffer {
+            let before = full.len;
+            if let Err(code) = full.flush(connection, self.stream) {
                 self.handle_stopped(connection, code);
-                true
+                return true;
+            }
+            has_room = full.starved && full.len < limit;
+            full.starved &= !has_room;
+            if full.len == 0 && before < SHARED_LEN_MIN {
+                // There may be very many flows, most of them idle most of the time: those keep
+                // nothing. A busy one keeps its buffer for the next turn.
+                *buffer = None;
             }
         }
+        if *finishing && buffer.as_ref().is_none_or(|buffer| buffer.len == 0) {
+            // A refusal means that the peer stopped the stream, which comes as an event.
+            if connection.send_stream(self.stream).finish().is_ok() {
+                self.send = SendHalf::Sent;
+            }
+            return false;
+        }
+        has_room
     }
 
     /// No more will be written; the end follows what is buffered.
@@ -275,8 +292,11 @@ impl Flow {
         connection: &mut Connection,
     ) -> Result<Option<Bytes>, FlowReadError> {
         match &mut self.receive {
-            ReceiveHalf::Open { rest } if !rest.is_empty() => Ok(Some(std::mem::take(rest))),
-            ReceiveHalf::Open { .. } => match read_chunk(connection, self.stream, READ_MAX) {
+            ReceiveHalf::Open {
+                rest: rest @ Some(_),
+            } => Ok(rest.take().map(|rest| *rest)),
+            ReceiveHalf::Open { rest: None } => match read_chunk(connection, self.stream, READ_MAX)
+            {
                 Chunk::Data(bytes) => Ok(Some(bytes)),
                 Chunk::Blocked => Err(FlowReadError::Blocked),
                 Chunk::End => {
@@ -315,7 +335,7 @@ impl Flow {
     pub(crate) fn expect_no_messages(&mut self, connection: &mut Connection) {
         self.receiver_held = false;
         if let ReceiveHalf::Open { rest } = &self.receive {
-            if rest.is_empty() {
+            if rest.is_none() {
                 self.receive = ReceiveHalf::Draining;
                 self.drain(connection);
             } else {
@@ -411,7 +431,11 @@ impl Flow {
     /// Bytes that wait for the stream to take them; `None` once nothing more is sent.
     pub(crate) const fn unsent(&self) -> Option<usize> {
         match &self.send {
-            SendHalf::Open { buffer, .. } => Some(buffer.len),
+            SendHalf::Open {
+                buffer: Some(buffer),
+                ..
+            } => Some(buffer.len),
+            SendHalf::Open { buffer: None, .. } => Some(0),
             SendHalf::Sent | SendHalf::Acknowledged | SendHalf::Reset | SendHalf::Stopped(_) => {
                 None
             }
@@ -421,7 +445,10 @@ impl Flow {
     /// As [`unsent`](Self::unsent), if a writer was told to wait and cannot go on yet.
     pub(crate) fn held_back(&self) -> Option<usize> {
         match &self.send {
-            SendHalf::Open { buffer, .. } => buffer.starved.then_some(buffer.len),
+            SendHalf::Open { buffer, .. } => {
+                let starved = buffer.as_ref().filter(|buffer| buffer.starved)?;
+                Some(starved.len)
+            }
             SendHalf::Sent | SendHalf::Acknowledged | SendHalf::Reset | SendHalf::Stopped(_) => {
                 None
             }
@@ -432,7 +459,7 @@ impl Flow {
     /// was given up.
     pub(crate) const fn undelivered(&self) -> Option<usize> {
         match &self.send {
-            SendHalf::Open { buffer, .. } => Some(buffer.len),
+            SendHalf::Open { .. } => self.unsent(),
             SendHalf::Sent => Some(0),
             SendHalf::Acknowledged | SendHalf::Reset | SendHalf::Stopped(_) => None,
         }
@@ -496,7 +523,6 @@ impl SendBuffer {
 
     fn flush(&mut self, connection: &mut Connection, stream: StreamId) -> Result<(), Code> {
         self.seal();
-        let before = self.len;
         while !self.chunks.is_empty() {
             match connection
                 .send_stream(stream)
@@ -510,12 +536,6 @@ impl SendBuffer {
                 Err(WriteError::Stopped(code)) => return Err(Code::from_wire(code.into_inner())),
                 Err(WriteError::ClosedStream) => return Err(Code::Cancelled),
             }
-        }
-        if self.chunks.is_empty() && before < SHARED_LEN_MIN {
-            // There may be very many flows, most of them idle most of the time: those keep nothing.
-            // A busy one keeps its buffer for the next turn.
-            self.chunks = VecDeque::new();
-            self.gathered = BytesMut::new();
         }
         Ok(())
     }

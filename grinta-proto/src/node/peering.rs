@@ -385,7 +385,9 @@ impl Node {
         };
         match offered {
             Ok((endpoint, incoming)) => {
-                peer.queue(flow.stream, incoming);
+                if let Some(name) = self.endpoints.name(endpoint) {
+                    peer.queue(flow.stream, incoming, name);
+                }
                 self.events.push_back(Event::Incoming { endpoint });
             }
             Err(refused) => {

@@ -94,10 +94,10 @@ impl Dial {
         R: Send + 'static,
         C: Codec<S> + Codec<R> + Clone,
     {
-        let sends = Arc::new(codec.clone());
+        let codec = Arc::new(codec);
         self.with_kind(BothWays {
-            sends,
-            receives: Arc::new(codec),
+            sends: Arc::clone(&codec) as _,
+            receives: codec,
         })
     }
 
@@ -361,7 +361,7 @@ impl<S: Send + 'static, R: Send + 'static> UnderWay<S, R> {
                     received,
                 };
                 let path = Path::Remote { node };
-                Some(codecs.over_connection(&self.shared, state, flow, &path, limits))
+                Some(codecs.over_connection(&self.shared, flow, &path, limits))
             }
         }
     }

@@ -421,9 +421,10 @@ impl Incoming {
         R: Send + 'static,
         C: Codec<S> + Codec<R> + Clone,
     {
+        let codec = Arc::new(codec);
         let codecs: Codecs<S, R> = Codecs {
-            sends: Some(Arc::new(codec.clone())),
-            receives: Some(Arc::new(codec)),
+            sends: Some(Arc::clone(&codec) as _),
+            receives: Some(codec),
         };
         Ok(self.accept(codecs)?.into_flow())
     }
@@ -497,7 +498,7 @@ impl Incoming {
                         return Err(AcceptError::Withdrawn);
                     }
                     let path = Path::Remote { node: node.clone() };
-                    Ok(codecs.over_connection(&shared, state, *flow, &path, limits))
+                    Ok(codecs.over_connection(&shared, *flow, &path, limits))
                 }
                 Origin::Local { dial } => {
                     let types = state.dials.get(dial).and_then(|slot| slot.types);

@@ -83,13 +83,10 @@ impl<S: Send + 'static, R: Send + 'static> Codecs<S, R> {
     pub(crate) fn over_connection(
         self,
         shared: &Arc<Shared>,
-        state: &mut State,
         flow: FlowId,
         path: &Path,
         limits: MessageLimits,
     ) -> Ends<S, R> {
-        let handles = u8::from(self.sends.is_some()) + u8::from(self.receives.is_some());
-        state.hold_flow(flow, handles);
         let remote = || Remote {
             shared: Arc::clone(shared),
             flow,

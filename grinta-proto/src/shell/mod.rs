@@ -18,3 +18,5 @@ pub(crate) mod query;
 mod shared;
 mod sleep;
 mod waiters;
+#[cfg(test)]
+mod weight;

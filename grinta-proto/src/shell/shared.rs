@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::task::Context;
+use std::task::{Context, Waker};
 
 use bytes::Bytes;
 
@@ -38,7 +38,8 @@ pub(crate) struct State {
     pub(crate) closing: WakerList,
     pub(crate) dials: BTreeMap<DialId, DialSlot>,
     pub(crate) endpoints: BTreeMap<EndpointId, EndpointSlot>,
-    pub(crate) flows: BTreeMap<FlowId, FlowSlot>,
+    /// Flows that a task waits at.
+    flows: BTreeMap<FlowId, FlowSlot>,
     pub(crate) sleeps: BTreeMap<SleepId, SleepSlot>,
     pub(crate) queries: BTreeMap<QueryId, QuerySlot>,
     pub(crate) join: JoinSlot,
@@ -71,11 +72,9 @@ pub(crate) struct EndpointSlot {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct FlowSlot {
-    /// How many handles live.
-    handles: u8,
-    pub(crate) reader: WakerSlot,
-    pub(crate) writer: WakerSlot,
+struct FlowSlot {
+    reader: WakerSlot,
+    writer: WakerSlot,
 }
 
 #[derive(Debug, Default)]
@@ -245,10 +244,8 @@ impl State {
         found: &Result<T, FlowWriteError>,
         room: Room<'_, '_>,
     ) {
-        if let (Err(FlowWriteError::Blocked), Room::Awaited(cx)) = (found, room)
-            && let Some(slot) = self.flows.get_mut(&flow)
-        {
-            slot.writer.register(cx);
+        if let (Err(FlowWriteError::Blocked), Room::Awaited(cx)) = (found, room) {
+            self.flows.entry(flow).or_default().writer.register(cx);
         }
     }
 
@@ -262,10 +259,8 @@ impl State {
         if sent.is_none() && self.is_closed {
             return Some(Err(FlowWriteError::Lost(FlowLoss::ShuttingDown)));
         }
-        if sent.is_none()
-            && let Some(slot) = self.flows.get_mut(&flow)
-        {
-            slot.writer.register(cx);
+        if sent.is_none() {
+            self.flows.entry(flow).or_default().writer.register(cx);
         }
         sent
     }
@@ -281,32 +276,34 @@ impl State {
             if self.is_closed {
                 return Err(FlowReadError::Lost(FlowLoss::ShuttingDown));
             }
-            if let (Some(cx), Some(slot)) = (cx, self.flows.get_mut(&flow)) {
-                slot.reader.register(cx);
+            if let Some(cx) = cx {
+                self.flows.entry(flow).or_default().reader.register(cx);
             }
         }
         read
     }
 
-    /// Makes a place for the handles of a flow to wait at.
-    pub(crate) fn hold_flow(&mut self, flow: FlowId, handles: u8) {
-        self.flows.insert(
-            flow,
-            FlowSlot {
-                handles,
-                ..FlowSlot::default()
-            },
-        );
+    /// The receiving handle of a flow is gone, or its task is to be woken.
+    pub(crate) fn forget_reader(&mut self, flow: FlowId) -> Option<Waker> {
+        self.forget(flow, |slot| &mut slot.reader)
     }
 
-    /// One of a flow's handles is gone.
-    pub(crate) fn release_flow(&mut self, flow: FlowId) {
-        if let Some(slot) = self.flows.get_mut(&flow) {
-            slot.handles = slot.handles.saturating_sub(1);
-            if slot.handles == 0 {
-                self.flows.remove(&flow);
-            }
+    /// The sending handle of a flow is gone, or its task is to be woken.
+    pub(crate) fn forget_writer(&mut self, flow: FlowId) -> Option<Waker> {
+        self.forget(flow, |slot| &mut slot.writer)
+    }
+
+    fn forget(
+        &mut self,
+        flow: FlowId,
+        end: impl FnOnce(&mut FlowSlot) -> &mut WakerSlot,
+    ) -> Option<Waker> {
+        let slot = self.flows.get_mut(&flow)?;
+        let waker = end(slot).take();
+        if slot.reader.is_empty() && slot.writer.is_empty() {
+            self.flows.remove(&flow);
         }
+        waker
     }
 
     /// Remembers a direction of an in-process flow, to show it, and to break it off when the fabric
@@ -394,16 +391,8 @@ impl State {
                     slot.waker.wake_into(wakes);
                 }
             }
-            Event::FlowReadable(flow) => {
-                if let Some(slot) = self.flows.get_mut(&flow) {
-                    slot.reader.wake_into(wakes);
-                }
-            }
-            Event::FlowWritable(flow) => {
-                if let Some(slot) = self.flows.get_mut(&flow) {
-                    slot.writer.wake_into(wakes);
-                }
-            }
+            Event::FlowReadable(flow) => wakes.add(self.forget_reader(flow)),
+            Event::FlowWritable(flow) => wakes.add(self.forget_writer(flow)),
             Event::Woken(sleep) => {
                 if let Some(slot) = self.sleeps.get_mut(&sleep) {
                     slot.is_over = true;

@@ -26,6 +26,11 @@ impl WakerSlot {
     pub(crate) fn take(&mut self) -> Option<Waker> {
         self.0.take()
     }
+
+    /// Whether nobody waits.
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
 }
 
 /// All tasks that wait for something.
@@ -54,6 +59,11 @@ pub(crate) struct Wakes {
 }
 
 impl Wakes {
+    /// Wakes a task, if there is one.
+    pub(crate) fn add(&mut self, waker: Option<Waker>) {
+        self.wakers.extend(waker);
+    }
+
     /// Drops `owner` once the lock is released.
     pub(crate) fn drop_later(&mut self, owner: Arc<dyn Any + Send + Sync>) {
         self.dropped.push(owner);

@@ -62,11 +62,11 @@ impl Peer {
     /// Notes when an arriving flow's time is up. Returns whether its first frame is still to come.
     pub(crate) fn set_arrival_timer(&mut self, stream: StreamId, key: TimerKey) -> bool {
         if let Some(Flow {
-            stage: FlowStage::Arriving { timer, .. },
+            stage: FlowStage::Arriving(arrival),
             ..
         }) = self.flows.get_mut(&stream).map(Box::as_mut)
         {
-            *timer = Some(key);
+            arrival.timer = Some(key);
             return true;
         }
         false
@@ -75,7 +75,7 @@ impl Peer {
     /// An arriving flow's time is up: its first frame never came.
     pub(crate) fn expire_arrival(&mut self, stream: StreamId) {
         if let Some(Flow {
-            stage: FlowStage::Arriving { .. },
+            stage: FlowStage::Arriving(_),
             ..
         }) = self.flows.get(&stream).map(Box::as_ref)
         {
@@ -84,9 +84,15 @@ impl Peer {
     }
 
     /// A flow that was offered waits for its endpoint.
-    pub(crate) fn queue(&mut self, stream: StreamId, incoming: IncomingId) {
+    pub(crate) fn queue(
+        &mut self,
+        stream: StreamId,
+        incoming: IncomingId,
+        endpoint: &EndpointName,
+    ) {
         if let Some(flow) = self.flows.get_mut(&stream) {
             flow.stage = FlowStage::Offered { incoming };
+            flow.endpoint = Some(endpoint.clone());
             self.withdraw_given_up(stream);
         }
     }
@@ -272,7 +278,7 @@ impl Peer {
                 OpenedBy::Peer
             },
             stage: match &flow.stage {
-                FlowStage::Dialled { .. } | FlowStage::Arriving { .. } => Opening::Opening,
+                FlowStage::Dialled { .. } | FlowStage::Arriving(_) => Opening::Opening,
                 FlowStage::Presented | FlowStage::Offered { .. } => Opening::Offered,
                 FlowStage::Open => Opening::Open,
             },
@@ -342,7 +348,7 @@ impl Peer {
             self.flows.insert(stream, Box::new(flow));
             self.handle_readable(stream);
             if let Some(Flow {
-                stage: FlowStage::Arriving { .. },
+                stage: FlowStage::Arriving(_),
                 ..
             }) = self.flows.get(&stream).map(Box::as_ref)
             {
@@ -370,14 +376,14 @@ impl Peer {
     pub(super) fn end_flows(&mut self) {
         self.unflushed.clear();
         for (&stream, flow) in &self.flows {
-            match flow.stage {
+            match &flow.stage {
                 // The node re-resolves or fails the dials of a lost peer by itself.
                 FlowStage::Dialled { .. } | FlowStage::Presented => {}
-                FlowStage::Arriving { timer, .. } => {
-                    self.events.extend(timer.map(PeerEvent::Settled));
+                FlowStage::Arriving(arrival) => {
+                    self.events.extend(arrival.timer.map(PeerEvent::Settled));
                 }
                 FlowStage::Offered { incoming } => {
-                    self.events.push_back(PeerEvent::Withdrawn(incoming));
+                    self.events.push_back(PeerEvent::Withdrawn(*incoming));
                 }
                 FlowStage::Open => {
                     self.events.push_back(PeerEvent::Readable(stream));
@@ -408,7 +414,7 @@ impl Peer {
             return;
         };
         match &flow.stage {
-            FlowStage::Dialled { .. } | FlowStage::Arriving { .. } => self.read_first(stream),
+            FlowStage::Dialled { .. } | FlowStage::Arriving(_) => self.read_first(stream),
             FlowStage::Presented => {}
             FlowStage::Offered { .. } => self.withdraw_given_up(stream),
             FlowStage::Open => {
@@ -440,9 +446,12 @@ impl Peer {
         };
         match flow.poll_first_frame(&mut self.connection) {
             FirstFrame::Pending => {}
-            FirstFrame::Complete(frame) => match flow.stage {
-                FlowStage::Dialled { dial, .. } => self.handle_answer(stream, dial, &frame),
-                FlowStage::Arriving { timer, .. } => self.handle_opening(stream, timer, &frame),
+            FirstFrame::Complete(frame) => match &flow.stage {
+                &FlowStage::Dialled { dial, .. } => self.handle_answer(stream, dial, &frame),
+                FlowStage::Arriving(arrival) => {
+                    let timer = arrival.timer;
+                    self.handle_opening(stream, timer, &frame);
+                }
                 FlowStage::Presented | FlowStage::Offered { .. } | FlowStage::Open => {}
             },
             FirstFrame::Unacceptable(FrameError::TooLong { .. }) => {
@@ -472,7 +481,6 @@ impl Peer {
             Ok(open) => {
                 if let Some(flow) = self.flows.get_mut(&stream) {
                     flow.stage = FlowStage::Presented;
-                    flow.endpoint = Some(open.endpoint.clone());
                 }
                 self.events.push_back(PeerEvent::Offered {
                     stream,
@@ -493,8 +501,8 @@ impl Peer {
             Some(&FlowStage::Dialled { dial, .. }) => {
                 self.events.push_back(PeerEvent::Unanswered { dial, code });
             }
-            Some(FlowStage::Arriving { timer, .. }) => {
-                self.events.extend(timer.map(PeerEvent::Settled));
+            Some(FlowStage::Arriving(arrival)) => {
+                self.events.extend(arrival.timer.map(PeerEvent::Settled));
             }
             Some(FlowStage::Presented | FlowStage::Offered { .. } | FlowStage::Open) | None => {}
         }

@@ -26,7 +26,7 @@ pub struct Receiver<T> {
     codec: Arc<dyn Codec<T>>,
     path: Path,
     /// A message of a burst that could not be decoded, until that is said.
-    malformed: Option<CodecError>,
+    malformed: Option<Box<CodecError>>,
     /// The stream has given out its error.
     pub(super) is_stream_over: bool,
 }
@@ -34,7 +34,9 @@ pub struct Receiver<T> {
 enum Lane<T> {
     Remote {
         remote: Remote,
-        decoder: FrameDecoder,
+        message_len_max: usize,
+        /// There is one from the first bytes of a message on until nothing is left in it.
+        decoder: Option<Box<FrameDecoder>>,
     },
     Values(Arc<Queue<T>>),
     Encoded(Arc<Queue<Encoded>>),
@@ -42,8 +44,12 @@ enum Lane<T> {
 
 impl<T: Send + 'static> Receiver<T> {
     pub(crate) fn remote(remote: Remote, terms: Terms<T>) -> Self {
-        let decoder = FrameDecoder::new(terms.message_len_max);
-        Self::new(Lane::Remote { remote, decoder }, terms)
+        let lane = Lane::Remote {
+            remote,
+            message_len_max: terms.message_len_max,
+            decoder: None,
+        };
+        Self::new(lane, terms)
     }
 
     pub(crate) fn values(queue: Arc<Queue<T>>, terms: Terms<T>) -> Self {
@@ -150,7 +156,7 @@ impl<T: Send + 'static> Receiver<T> {
             match self.next(None) {
                 Ok(Some(message)) => messages.push(message),
                 Err(ReceiveError::Decode(error)) => {
-                    self.malformed = Some(error);
+                    self.malformed = Some(Box::new(error));
                     break;
                 }
                 // An end says the same when it is asked again.
@@ -162,13 +168,17 @@ impl<T: Send + 'static> Receiver<T> {
 
     fn next(&mut self, cx: Option<&Context<'_>>) -> Result<Option<T>, ReceiveError> {
         if let Some(error) = self.malformed.take() {
-            return Err(error.into());
+            return Err((*error).into());
         }
         let frame = match &mut self.lane {
             Lane::Values(queue) => return Ok(queue.pop(cx)?),
             Lane::Encoded(queue) => queue.pop(cx)?.map(|Encoded(body)| body),
-            Lane::Remote { remote, decoder } => {
-                let framed = remote.next_frame(decoder, cx);
+            Lane::Remote {
+                remote,
+                message_len_max,
+                decoder,
+            } => {
+                let framed = remote.next_frame(*message_len_max, decoder, cx);
                 if let Err(ReceiveError::Frame(error)) = &framed {
                     self.stop_with(code_of(error));
                 }
@@ -207,15 +217,25 @@ impl Remote {
     /// Takes the next frame, reading on while the one at hand is not complete.
     fn next_frame(
         &self,
-        decoder: &mut FrameDecoder,
+        message_len_max: usize,
+        decoder: &mut Option<Box<FrameDecoder>>,
         cx: Option<&Context<'_>>,
     ) -> Result<Option<Bytes>, ReceiveError> {
         loop {
-            if let Some(frame) = decoder.next_frame()? {
+            if let Some(held) = decoder
+                && let Some(frame) = held.next_frame()?
+            {
+                if held.is_empty() {
+                    *decoder = None;
+                }
                 return Ok(Some(frame));
             }
-            if !self.shared.with(|state| self.fill(state, decoder, cx))? {
-                return decoder.finish().map(|()| None).map_err(ReceiveError::from);
+            let filled = self
+                .shared
+                .with(|state| self.fill(state, message_len_max, decoder, cx))?;
+            if !filled {
+                let is_whole = decoder.as_ref().map_or(Ok(()), |held| held.finish());
+                return is_whole.map(|()| None).map_err(ReceiveError::from);
             }
         }
     }
@@ -224,7 +244,8 @@ impl Remote {
     fn fill(
         &self,
         state: &mut State,
-        decoder: &mut FrameDecoder,
+        message_len_max: usize,
+        decoder: &mut Option<Box<FrameDecoder>>,
         cx: Option<&Context<'_>>,
     ) -> Result<bool, FlowReadError> {
         let mut filled = 0;
@@ -232,7 +253,9 @@ impl Remote {
             match state.read(self.flow, cx) {
                 Ok(Some(chunk)) => {
                     filled += chunk.len();
-                    decoder.push(chunk);
+                    decoder
+                        .get_or_insert_with(|| Box::new(FrameDecoder::new(message_len_max)))
+                        .push(chunk);
                 }
                 // An end says the same when it is asked again.
                 Ok(None) | Err(_) if filled > 0 => break,
@@ -253,7 +276,7 @@ impl<T> Drop for Receiver<T> {
             } => {
                 shared.with(|state| {
                     state.node.release_receiver(*flow, Code::NoReader);
-                    state.release_flow(*flow);
+                    state.forget_reader(*flow);
                 });
             }
             Lane::Values(queue) => queue.stop(Code::NoReader),

@@ -1,5 +1,6 @@
 //! The sending end of a flow.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
@@ -26,7 +27,6 @@ pub struct Sender<T> {
     codec: Arc<dyn Codec<T>>,
     message_len_max: usize,
     path: Path,
-    scratch: BytesMut,
 }
 
 /// Room for one message, from [`Sender::reserve`]. Dropping it gives the room back.
@@ -45,14 +45,20 @@ enum Lane<T> {
 struct Prepared {
     /// Of its encoding, in bytes.
     length: usize,
-    /// The encoding, or its part that is not in the scratch buffer. Empty for a value that moves.
+    /// The beginning of its frame, for a lane that takes frames.
+    framed: Scratch,
+    /// The encoding, or its part that is not in `framed`. Empty for a value that moves.
     body: Bytes,
 }
 
 /// Messages on their way together.
 enum Burst {
-    /// So many frames: in the scratch buffer, and behind it the body of the last.
-    Frames { count: usize, body: Bytes },
+    /// So many frames, and behind them the body of the last.
+    Frames {
+        count: usize,
+        framed: Scratch,
+        body: Bytes,
+    },
     /// The encodings' lengths of values that move.
     Values { lengths: VecDeque<usize> },
     /// Encodings that move, and their lengths.
@@ -86,7 +92,6 @@ impl<T: Send + 'static> Sender<T> {
             codec,
             message_len_max,
             path,
-            scratch: BytesMut::new(),
         }
     }
 
@@ -292,24 +297,27 @@ impl<T: Send + 'static> Sender<T> {
     }
 
     /// Encodes a message where it has to be, and holds it against the receiver's limit.
-    fn prepare(&mut self, message: &T) -> Result<Prepared, SendCause> {
+    fn prepare(&self, message: &T) -> Result<Prepared, SendCause> {
         match self.lane {
             Lane::Remote(_) => {
-                self.scratch.clear();
-                let body = self.frame(message)?;
+                let mut framed = Scratch::of_thread();
+                let body = self.frame(message, &mut framed.0)?;
                 Ok(Prepared {
-                    length: self.scratch.len() + body.len(),
+                    length: framed.0.len() + body.len(),
+                    framed,
                     body,
                 })
             }
             Lane::Values(_) => Ok(Prepared {
                 length: self.measure(message)?,
+                framed: Scratch::default(),
                 body: Bytes::new(),
             }),
             Lane::Encoded(_) => {
                 let body = self.encode(message)?;
                 Ok(Prepared {
                     length: body.len(),
+                    framed: Scratch::default(),
                     body,
                 })
             }
@@ -317,17 +325,17 @@ impl<T: Send + 'static> Sender<T> {
     }
 
     /// Encodes messages from the front on, as many as go in together.
-    fn gather(&mut self, messages: &VecDeque<T>) -> Result<Burst, SendCause> {
-        self.scratch.clear();
+    fn gather(&self, messages: &VecDeque<T>) -> Result<Burst, SendCause> {
+        let mut framed = Scratch::of_thread();
         let mut lengths = VecDeque::new();
         let mut bodies = VecDeque::new();
         let mut tail = Bytes::new();
         let (mut count, mut bytes) = (0, 0);
         for message in messages.iter().take(BURST_COUNT_MAX) {
             let gathered = match self.lane {
-                Lane::Remote(_) => self.frame(message).map(|body| {
+                Lane::Remote(_) => self.frame(message, &mut framed.0).map(|body| {
                     tail = body;
-                    bytes = self.scratch.len() + tail.len();
+                    bytes = framed.0.len() + tail.len();
                 }),
                 Lane::Values(_) => self.measure(message).map(|length| {
                     lengths.push_back(length);
@@ -350,7 +358,11 @@ impl<T: Send + 'static> Sender<T> {
             }
         }
         Ok(match self.lane {
-            Lane::Remote(_) => Burst::Frames { count, body: tail },
+            Lane::Remote(_) => Burst::Frames {
+                count,
+                framed,
+                body: tail,
+            },
             Lane::Values(_) => Burst::Values { lengths },
             Lane::Encoded(_) => Burst::Encoded { lengths, bodies },
         })
@@ -363,11 +375,15 @@ impl<T: Send + 'static> Sender<T> {
         prepared: &Prepared,
         message: &mut Option<T>,
     ) -> Result<(), FlowWriteError> {
-        let Prepared { length, body } = prepared;
+        let Prepared {
+            length,
+            framed,
+            body,
+        } = prepared;
         match &self.lane {
             Lane::Values(queue) => queue.push(room, *length, message),
             Lane::Encoded(queue) => queue.push(room, *length, &mut Some(Encoded(body.clone()))),
-            Lane::Remote(remote) => remote.write(&self.scratch, body, room),
+            Lane::Remote(remote) => remote.write(&framed.0, body, room),
         }
     }
 
@@ -380,8 +396,15 @@ impl<T: Send + 'static> Sender<T> {
         messages: &mut VecDeque<T>,
     ) -> Result<(), FlowWriteError> {
         match (&self.lane, burst) {
-            (Lane::Remote(remote), Burst::Frames { count, body }) => {
-                remote.write(&self.scratch, body, room)?;
+            (
+                Lane::Remote(remote),
+                Burst::Frames {
+                    count,
+                    framed,
+                    body,
+                },
+            ) => {
+                remote.write(&framed.0, body, room)?;
                 messages.drain(..*count);
                 Ok(())
             }
@@ -398,52 +421,50 @@ impl<T: Send + 'static> Sender<T> {
         }
     }
 
-    /// Appends a message to the scratch buffer as a frame. A long body is not in it but returned,
-    /// and follows it.
-    fn frame(&mut self, message: &T) -> Result<Bytes, SendCause> {
+    /// Appends a message to `framed` as a frame. A long body is not in it but returned, and follows
+    /// it.
+    fn frame(&self, message: &T, framed: &mut BytesMut) -> Result<Bytes, SendCause> {
         if let Some(body) = self.codec.encoded(message) {
             self.check_length(body.len())?;
-            encode_length(body.len(), &mut self.scratch);
+            encode_length(body.len(), framed);
             if body.len() >= SHARED_LEN_MIN {
                 return Ok(body);
             }
-            self.scratch.extend_from_slice(&body);
+            framed.extend_from_slice(&body);
             return Ok(Bytes::new());
         }
-        let start = self.scratch.len();
+        let start = framed.len();
         // Most messages are short, and so is their length: it has its place before they are
         // encoded.
-        self.scratch.put_u8(0);
-        let encoded = self.codec.encode(message, &mut self.scratch);
-        let length = self.scratch.len() - start - 1;
+        framed.put_u8(0);
+        let encoded = self.codec.encode(message, framed);
+        let length = framed.len() - start - 1;
         if let Err(cause) = encoded
             .map_err(SendCause::from)
             .and_then(|()| self.check_length(length))
         {
-            if length > SCRATCH_KEPT_MAX {
-                self.scratch = BytesMut::from(&self.scratch[..start]);
-            }
-            self.scratch.truncate(start);
+            framed.truncate(start);
             return Err(cause);
         }
         if length >= SHARED_LEN_MIN {
-            let body = self.scratch.split_off(start + 1).freeze();
-            self.scratch.truncate(start);
-            encode_length(length, &mut self.scratch);
+            let body = framed.split_off(start + 1).freeze();
+            // What stays has a buffer of its own, so that the body's goes with the body.
+            *framed = BytesMut::from(&framed[..start]);
+            encode_length(length, framed);
             return Ok(body);
         }
         let mut prefix = [0; LENGTH_LEN_MAX];
         let mut unfilled = &mut prefix[..];
         encode_length(length, &mut unfilled);
         let filled = LENGTH_LEN_MAX - unfilled.len();
-        self.scratch.extend_from_slice(&prefix[1..filled]);
-        self.scratch[start + 1..].rotate_right(filled - 1);
-        self.scratch[start..start + filled].copy_from_slice(&prefix[..filled]);
+        framed.extend_from_slice(&prefix[1..filled]);
+        framed[start + 1..].rotate_right(filled - 1);
+        framed[start..start + filled].copy_from_slice(&prefix[..filled]);
         Ok(Bytes::new())
     }
 
     /// Encodes a message by itself.
-    fn encode(&mut self, message: &T) -> Result<Bytes, SendCause> {
+    fn encode(&self, message: &T) -> Result<Bytes, SendCause> {
         let body = match self.codec.encoded(message) {
             Some(body) => body,
             None => {
@@ -469,6 +490,32 @@ impl<T: Send + 'static> Sender<T> {
             return Err(SendCause::TooLong { length, limit });
         }
         Ok(())
+    }
+}
+
+/// Room to encode in. It goes back to its thread, so that none of very many flows keeps some.
+#[derive(Default)]
+struct Scratch(BytesMut);
+
+thread_local! {
+    static SCRATCH: Cell<Option<BytesMut>> = const { Cell::new(None) };
+}
+
+impl Scratch {
+    /// What the thread has, empty.
+    fn of_thread() -> Self {
+        Self(SCRATCH.take().unwrap_or_default())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if (1..=SCRATCH_KEPT_MAX).contains(&self.0.capacity()) {
+            let mut buffer = std::mem::take(&mut self.0);
+            buffer.clear();
+            // A thread that ends has no use for it.
+            let _ = SCRATCH.try_with(|scratch| scratch.set(Some(buffer)));
+        }
     }
 }
 
@@ -498,7 +545,7 @@ impl<T> Drop for Sender<T> {
             Lane::Remote(Remote { shared, flow }) => {
                 shared.with(|state| {
                     state.node.release_sender(*flow);
-                    state.release_flow(*flow);
+                    state.forget_writer(*flow);
                 });
             }
             Lane::Values(queue) => queue.finish(),
@@ -539,5 +586,5 @@ const LENGTH_LEN_MAX: usize = 10;
 const BURST_BYTES: usize = 64 * 1024;
 /// Messages of a burst, which are encoded again should it be dropped as it waits.
 const BURST_COUNT_MAX: usize = 1024;
-/// A longer buffer is not kept after a message that could not be sent.
-const SCRATCH_KEPT_MAX: usize = 64 * 1024;
+/// A longer buffer is not kept: a burst and its last message, if that is short, fit.
+const SCRATCH_KEPT_MAX: usize = 2 * BURST_BYTES;
