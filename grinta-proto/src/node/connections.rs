@@ -15,6 +15,7 @@ use crate::name::{NodeName, Session};
 use crate::node::event::{ConnectError, Transmit};
 use crate::node::peer::{Peer, PeerEvent, PeerKey, Surroundings, Target};
 use crate::node::quic::{Arrival, NewConnection, Quic};
+use crate::wire::stream::Hello;
 
 /// All connections of a node.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub(crate) struct Connections {
 struct Link {
     key: PeerKey,
     session: Session,
+    /// Where the node says that it is to be dialled.
+    address: SocketAddr,
     /// Whether the node with the lower name opened it.
     by_lower: bool,
 }
@@ -257,13 +260,8 @@ impl Connections {
     }
 
     /// Notes that a peer is up, and says what that makes of the node's other connections.
-    pub(crate) fn note_up(
-        &mut self,
-        key: PeerKey,
-        ours: &NodeName,
-        name: &NodeName,
-        session: Session,
-    ) -> Standing {
+    pub(crate) fn note_up(&mut self, key: PeerKey, ours: &NodeName, hello: &Hello) -> Standing {
+        let (name, session) = (&hello.node, hello.session);
         let Some(peer) = self.peers.get(&key) else {
             return Standing::default();
         };
@@ -271,6 +269,7 @@ impl Connections {
         let link = Link {
             key,
             session,
+            address: hello.address,
             by_lower: by_us == (ours < name),
         };
         let links = self.up.entry(name.clone()).or_default();
@@ -308,6 +307,25 @@ impl Connections {
         self.up.get(name).map_or_else(Vec::new, |links| {
             links.iter().map(|link| link.key).collect()
         })
+    }
+
+    /// The run of a node that a connection which is up leads to.
+    pub(crate) fn session(&self, name: &NodeName, key: PeerKey) -> Option<Session> {
+        let mut links = self.up.get(name)?.iter();
+        Some(links.find(|link| link.key == key)?.session)
+    }
+
+    /// Whether a connection that is up leads to an earlier run of a node than this one, elsewhere. A
+    /// run that took a later session where it was is the same process still.
+    pub(crate) fn is_outdated(
+        &self,
+        name: &NodeName,
+        key: PeerKey,
+        session: Session,
+        address: SocketAddr,
+    ) -> bool {
+        let mut links = self.up.get(name).into_iter().flatten();
+        links.any(|link| link.key == key && link.session < session && link.address != address)
     }
 
     /// A connection to a node is lost. Returns whether it counted as up until now.

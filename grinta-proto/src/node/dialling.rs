@@ -145,7 +145,9 @@ impl Node {
     }
 
     fn ask(&mut self, now: Instant, id: DialId, owner: &NodeName, address: SocketAddr) {
-        if let Some(key) = self.connections.up(owner) {
+        if let Some(key) = self.connections.up(owner)
+            && !self.is_outdated(owner, key)
+        {
             return self.ask_over(id, owner, key);
         }
         if let Some(dial) = self.dials.get_mut(&id) {
@@ -173,6 +175,10 @@ impl Node {
         let Some(peer) = self.connections.touch(key) else {
             return;
         };
+        if let Some(known) = self.whereabouts.known(&dial.request.open.endpoint) {
+            // One copy of a name is enough for all flows to it.
+            dial.request.open.endpoint = known.clone();
+        }
         match peer.open(id, &dial.request.open, &self.config.limits) {
             Some(stream) => {
                 let flow = FlowId { peer: key, stream };
@@ -180,6 +186,10 @@ impl Node {
                     node: owner.clone(),
                     flow,
                 };
+                if let Some(session) = self.connections.session(owner, key) {
+                    let name = &dial.request.open.endpoint;
+                    self.whereabouts.note(name, owner, session);
+                }
             }
             None => {
                 dial.state = DialState::Opening {
@@ -227,7 +237,7 @@ impl Node {
         error: &ConnectError,
     ) {
         for id in self.dials_connecting_to(node) {
-            let Some(dial) = self.dials.get_mut(&id) else {
+            let Some(dial) = self.dials.get(&id) else {
                 continue;
             };
             let cause = DialCause::Connect {
@@ -239,9 +249,10 @@ impl Node {
                 Resolution::Remote {
                     owner, address: at, ..
                 } => owner != *node || at != address,
-                Resolution::Unreachable { .. } | Resolution::NotFound | Resolution::NotSynced => {
-                    false
-                }
+                Resolution::NotFound => self
+                    .restarted_holder(id)
+                    .is_some_and(|(owner, at)| owner != *node || at != address),
+                Resolution::Unreachable { .. } | Resolution::NotSynced => false,
             };
             let goes_on = moved || self.has_another(id, node);
             let Some(dial) = self.dials.get_mut(&id) else {
@@ -257,17 +268,26 @@ impl Node {
         }
     }
 
-    /// A connection is gone under dials that had asked over it: they ask again.
-    pub(super) fn handle_asked_lost(&mut self, now: Instant, key: PeerKey, loss: &FlowLoss) {
-        let asked =
-            |dial: &Dial| matches!(&dial.state, DialState::Asking { flow, .. } if flow.peer == key);
-        let lost: Vec<_> = self
+    /// Dials that wait for an answer over a connection.
+    pub(super) fn dials_asking_over(&self, key: PeerKey) -> Vec<(DialId, FlowId)> {
+        let asking = self
             .dials
             .iter()
-            .filter(|(_, dial)| asked(dial))
-            .map(|(&id, _)| id)
-            .collect();
-        for id in lost {
+            .filter_map(|(&id, dial)| match dial.state {
+                DialState::Asking { flow, .. } if flow.peer == key => Some((id, flow)),
+                DialState::Asking { .. }
+                | DialState::AskingHere { .. }
+                | DialState::Connecting { .. }
+                | DialState::Opening { .. }
+                | DialState::Resolving
+                | DialState::Settling { .. } => None,
+            });
+        asking.collect()
+    }
+
+    /// A connection is gone under dials that had asked over it: they ask again.
+    pub(super) fn handle_asked_lost(&mut self, now: Instant, key: PeerKey, loss: &FlowLoss) {
+        for (id, _) in self.dials_asking_over(key) {
             let Some(dial) = self.dials.get(&id) else {
                 continue;
             };
@@ -414,8 +434,11 @@ impl Node {
         }
     }
 
-    /// Nobody holds the name: the dial waits for it or fails.
+    /// Nobody is known to hold the name: the dial asks who may hold it again, waits for it or fails.
     fn handle_unheld(&mut self, now: Instant, id: DialId, name: EndpointName) {
+        if let Some((node, address)) = self.restarted_holder(id) {
+            return self.ask(now, id, &node, address);
+        }
         let Some(dial) = self.dials.get(&id) else {
             return;
         };
@@ -463,14 +486,7 @@ impl Node {
         };
         let name = &dial.request.open.endpoint;
         let cause = match &dial.state {
-            DialState::Resolving => match self.control.resolve(name) {
-                Resolution::NotSynced => DialCause::NotSynced,
-                Resolution::Unreachable { owner, since } => unreachable(now, owner, since),
-                Resolution::Local | Resolution::Remote { .. } | Resolution::NotFound => {
-                    let near = self.control.near(name, NEAR_MAX);
-                    DialCause::NotFound { near }
-                }
-            },
+            DialState::Resolving => self.explain_unheld(name),
             DialState::Settling { .. }
             | DialState::Connecting { .. }
             | DialState::Opening { .. }
@@ -480,6 +496,19 @@ impl Node {
             },
         };
         self.fail_dial(now, id, cause);
+    }
+
+    /// Why there is nobody to dial by this name, as far as this node knows.
+    #[must_use]
+    pub fn explain_unheld(&self, name: &EndpointName) -> DialCause {
+        match self.control.resolve(name) {
+            Resolution::NotSynced => DialCause::NotSynced,
+            Resolution::Unreachable { owner, since } => unreachable(self.now, owner, since),
+            Resolution::Local | Resolution::Remote { .. } | Resolution::NotFound => {
+                let near = self.control.near(name, NEAR_MAX);
+                DialCause::NotFound { near }
+            }
+        }
     }
 
     /// Forgets a dial and whatever it had begun.
@@ -506,7 +535,7 @@ impl Node {
     }
 
     /// Tries again with what was learnt, unless it was tried too often.
-    fn retry_dial(&mut self, now: Instant, id: DialId, cause: DialCause) {
+    pub(super) fn retry_dial(&mut self, now: Instant, id: DialId, cause: DialCause) {
         let Some(dial) = self.dials.get_mut(&id) else {
             return;
         };

@@ -129,6 +129,7 @@ impl Node {
             MemberEvent::Up(member) => {
                 let (node, address) = (&member.name, member.address);
                 tracing::info!(target: "grinta::member", %node, %address, "a member is up");
+                self.handle_whereabouts(now, member);
             }
             MemberEvent::Down(member) => {
                 tracing::info!(target: "grinta::member", node = %member.name, "a member is down");
@@ -143,6 +144,7 @@ impl Node {
             | MemberEvent::Updated(member) => {
                 let (node, state) = (&member.name, member.state);
                 tracing::debug!(target: "grinta::member", %node, ?state, "a member changed");
+                self.handle_whereabouts(now, member);
             }
         }
         self.events.push_back(Event::Member(event));

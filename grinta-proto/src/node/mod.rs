@@ -34,6 +34,7 @@ use self::peering::Redial;
 use self::quic::Quic;
 use self::slow::SlowConsumers;
 use self::timers::{TimerKey, Timers};
+use self::whereabouts::Whereabouts;
 
 mod choosing;
 mod claiming;
@@ -61,6 +62,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod whereabouts;
 
 pub use self::counters::Counters;
 pub use self::dial::{
@@ -101,6 +103,7 @@ pub struct Node {
     now: Instant,
     rng: StdRng,
     turns: Turns,
+    whereabouts: Whereabouts,
     connections: Connections,
     control: Control,
     endpoints: Endpoints,
@@ -249,6 +252,7 @@ impl Node {
             control,
             endpoints: Endpoints::default(),
             turns: Turns::default(),
+            whereabouts: Whereabouts::default(),
             dials: BTreeMap::new(),
             resolving: BTreeMap::new(),
             opening: BTreeMap::new(),

@@ -217,7 +217,7 @@ impl Node {
         }
         let name = hello.node.clone();
         let ours = &self.config.node;
-        let standing = self.connections.note_up(key, ours, &name, hello.session);
+        let standing = self.connections.note_up(key, ours, &hello);
         if let Some(peer) = self.connections.touch(key) {
             peer.welcome(now, name.clone(), surroundings(&self.hello, &self.config));
         }

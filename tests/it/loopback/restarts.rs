@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures_lite::future::zip;
-use grinta_proto::{Endpoint, Fabric, Raw, ReceiveError, Receiver, Sender};
+use grinta_proto::{Dial, Endpoint, Fabric, Raw, ReceiveError, Receiver, Sender};
 
 use super::{Lifeline, World};
 
@@ -10,6 +10,7 @@ node_stories! {
     a_node_killed_in_mid_message_delivers_no_part_of_it,
     a_server_killed_and_restarted_on_another_port_is_reached_by_the_next_dial,
     a_server_that_left_and_restarted_on_another_port_is_reached_by_the_next_dial,
+    a_server_restarted_beside_a_third_node_is_reached_by_the_next_dial,
 }
 
 async fn a_node_killed_in_mid_message_delivers_no_part_of_it(world: &World) {
@@ -44,11 +45,11 @@ async fn a_node_killed_in_mid_message_delivers_no_part_of_it(world: &World) {
 async fn a_server_killed_and_restarted_on_another_port_is_reached_by_the_next_dial(world: &World) {
     let client = world.node("client").await;
     let (first, first_endpoint, lifeline) = serve(world, &client).await;
-    is_reached(&client, &first_endpoint).await;
+    is_reached(client.dial("service").wait_for_name(), &first_endpoint).await;
     drop(lifeline);
     let (second, endpoint, _lifeline) = serve(world, &client).await;
     assert_ne!(first.address(), second.address());
-    is_reached(&client, &endpoint).await;
+    is_reached(client.dial("service"), &endpoint).await;
 }
 
 async fn a_server_that_left_and_restarted_on_another_port_is_reached_by_the_next_dial(
@@ -56,16 +57,27 @@ async fn a_server_that_left_and_restarted_on_another_port_is_reached_by_the_next
 ) {
     let client = world.node("client").await;
     let (first, first_endpoint, _lifeline) = serve(world, &client).await;
-    is_reached(&client, &first_endpoint).await;
+    is_reached(client.dial("service").wait_for_name(), &first_endpoint).await;
     first.shutdown().await;
     let (_second, endpoint, _lifeline) = serve(world, &client).await;
-    is_reached(&client, &endpoint).await;
+    is_reached(client.dial("service"), &endpoint).await;
+}
+
+/// All that the client has is a connection at whose other end nobody is, until gossip tells it.
+async fn a_server_restarted_beside_a_third_node_is_reached_by_the_next_dial(world: &World) {
+    let client = world.node("client").await;
+    let third = world.node_beside("third", &client).await;
+    let (_first, first_endpoint, lifeline) = serve(world, &third).await;
+    is_reached(client.dial("service").wait_for_name(), &first_endpoint).await;
+    drop(lifeline);
+    let (_second, endpoint, _lifeline) = serve(world, &third).await;
+    is_reached(client.dial("service"), &endpoint).await;
 }
 
 /// Starts a server on a port of the system's choice.
-async fn serve(world: &World, client: &Fabric) -> (Fabric, Endpoint, Lifeline) {
+async fn serve(world: &World, neighbour: &Fabric) -> (Fabric, Endpoint, Lifeline) {
     let builder = world.builder("server");
-    let builder = builder.neighbour(client.address().to_string());
+    let builder = builder.neighbour(neighbour.address().to_string());
     let (server, lifeline) = world.start_mortal(builder).await;
     server.join().await.unwrap();
     let endpoint = server.endpoint("service").await.unwrap();
@@ -73,9 +85,8 @@ async fn serve(world: &World, client: &Fabric) -> (Fabric, Endpoint, Lifeline) {
 }
 
 /// One dial, and it has to do.
-async fn is_reached(client: &Fabric, endpoint: &Endpoint) {
+async fn is_reached(dial: Dial, endpoint: &Endpoint) {
     let dial = async {
-        let dial = client.dial("service").wait_for_name();
         let mut sender = dial.sender::<String, _>(Raw).await.unwrap();
         sender.send("first try".to_owned()).await.unwrap();
         sender.finish().await.unwrap();

@@ -212,8 +212,11 @@ fn a_server_that_restarts_at_another_address_is_reached_by_the_next_dial() {
         world.start("b", &["c"]);
         world.join("b").unwrap();
         let endpoint = world.claim("b", "service", 4).unwrap();
-        // What the dialler knows is the old address, or already the new one.
-        let dial = patient_dial(&mut world, "a");
+        // What the dialler knows is the old address, or already the new one, but no new claim.
+        let dial = world.node("a").dial(DialRequest {
+            timeout: Duration::from_secs(10),
+            ..request("service")
+        });
         world.accept("b", endpoint);
         let dialled = world.dialled("a", dial);
         let Ok(Dialled::Remote { node, .. }) = dialled else {
