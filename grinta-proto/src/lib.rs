@@ -40,8 +40,39 @@
 //!   [`Protobuf`], `Json` (feature `json`), `Postcard` (feature `postcard`), or one of your own.
 //! - [`Caller`] and [`Calls`] make of a flow requests that are answered, many at a time and in any
 //!   order.
+//! - [`Fabric::fan_out`] calls all nodes that serve a name, or sends to them.
 //! - [`Credentials`] hold the certificate that proves a node's name; `DevelopmentCa` (feature
 //!   `development`) makes some on the spot.
+//!
+//! # How flows end
+//!
+//! Each direction of a flow ends by itself, and each kind of end has an error of its own. A receiver
+//! sees a clean end, `Ok(None)`, after everything that was sent and in no other case; an error comes
+//! behind all that had arrived, but for a reset, which takes what was not read with it. Of the two
+//! ends of a direction, one that has ended it itself has nothing to be told.
+//!
+//! | what happens | at the [`Sender`]: [`SendCause`] | at the [`Receiver`]: [`ReceiveError`] |
+//! |---|---|---|
+//! | [`Sender::finish`] | `Ok` once the receiving node has it all | none: `Ok(None)` |
+//! | the sender is dropped | | none: `Ok(None)` |
+//! | [`Sender::reset`] | | `Reset { code: User(code) }` |
+//! | [`Receiver::stop`] | `Stopped { code: User(code) }` | |
+//! | the receiver is dropped | `Stopped { code: NoReader }` | |
+//! | a message does not decode | `Stopped { code: MessageMalformed }` | `Decode`, then `Stopped` |
+//! | a message over the limit arrives all the same | `Stopped { code: MessageTooLong }` | `Frame`, then `Stopped` |
+//! | the other node crashes or is cut off, and is not missed before the connection's idle time-out | `Lost(TimedOut)` | `Lost(TimedOut)` |
+//! | the fabric holds the other node down | `Lost(Down)` | `Lost(Down)` |
+//! | the other node holds this one down | `Lost(Closed { code: Down, .. })` | `Lost(Closed { code: Down, .. })` |
+//! | the other node has restarted | `Lost(Restarted)` | `Lost(Restarted)` |
+//! | the other node shuts down and the grace period ends | `Lost(Closed { code: Left, .. })` | `Lost(Closed { code: Left, .. })` |
+//! | this node's fabric is closed, by a shutdown or because its driver was dropped | `Lost(ShuttingDown)` | `Lost(ShuttingDown)` |
+//! | the endpoint is released, or its name lost to another node | nothing: the flow goes on | nothing |
+//! | either node leaves with [`Fabric::leave`] | nothing: the flow goes on | nothing |
+//!
+//! Within a process no node can be lost, and both ends are of one fabric; the rest is the same. A
+//! crash and a cut look alike from afar: which of `TimedOut` and `Down` it is depends on what comes
+//! first. A message that a sender had taken before a loss may have arrived or not;
+//! [`Sender::finish`] and [`Call`] tell when it has.
 //!
 //! # The core and its run loop
 //!
@@ -139,6 +170,7 @@ pub use shell::dial::{Asking, BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
 pub use shell::driver::Driver;
 pub use shell::endpoint::{AcceptError, Endpoint, EndpointError, Incoming, OpenEndpoint};
 pub use shell::fabric::{Builder, Elapsed, Fabric, StartError};
+pub use shell::fan_out::{FanOut, FanOutError, Outcome, Outcomes};
 pub use shell::flow::{
     ByteReader, ByteStream, ByteWriter, Flow, Path, Permit, ReceiveError, Receiver, SendCause,
     SendError, Sender,

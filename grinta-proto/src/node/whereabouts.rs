@@ -38,7 +38,7 @@ impl Node {
         });
         let member = self.control.member(node)?;
         let is_back = member.state.is_active() && member.session > session && !has_answered;
-        is_back.then(|| (member.name, member.address))
+        is_back.then_some((member.name, member.address))
     }
 
     /// Whether gossip knows of a later run of a node, elsewhere, than a connection leads to. What

@@ -298,7 +298,7 @@ impl<Q: Send + 'static, A: Send + 'static> IntoFuture for Dial<Asking<Q, A>> {
 }
 
 /// The error of a dial that the node never saw.
-fn not_begun(endpoint: &str, cause: DialCause) -> DialError {
+pub(crate) fn not_begun(endpoint: &str, cause: DialCause) -> DialError {
     DialError {
         endpoint: endpoint.to_owned(),
         stage: DialStage::Resolve,

@@ -20,6 +20,7 @@ use crate::node::{
 use crate::shell::dial::Dial;
 use crate::shell::driver::Driver;
 use crate::shell::endpoint::OpenEndpoint;
+use crate::shell::fan_out::FanOut;
 use crate::shell::io::Io;
 use crate::shell::local::LocalFlow;
 use crate::shell::members::MemberWatch;
@@ -278,6 +279,16 @@ impl Fabric {
     /// Dials an endpoint by its name, wherever it is.
     pub fn dial(&self, endpoint: impl AsRef<str>) -> Dial {
         Dial::new(
+            Arc::clone(self.shared()),
+            endpoint.as_ref(),
+            self.handle.dial_timeout,
+        )
+    }
+
+    /// Calls all nodes that serve a name, or sends them a message, and brings what becomes of it at
+    /// each.
+    pub fn fan_out(&self, endpoint: impl AsRef<str>) -> FanOut {
+        FanOut::new(
             Arc::clone(self.shared()),
             endpoint.as_ref(),
             self.handle.dial_timeout,

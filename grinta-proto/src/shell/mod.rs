@@ -9,6 +9,7 @@ pub(crate) mod driver;
 pub(crate) mod endpoint;
 mod ends;
 pub(crate) mod fabric;
+pub(crate) mod fan_out;
 pub(crate) mod flow;
 pub(crate) mod io;
 mod local;

@@ -30,10 +30,6 @@ enum Tx {
 }
 
 /// Receives from either side's channel.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "there is one of them, and a box would cost what is measured"
-)]
 enum Rx {
     Grinta(Receiver<Bytes>),
     TokioMpsc(tokio::sync::mpsc::Receiver<Bytes>),

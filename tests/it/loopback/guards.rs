@@ -100,6 +100,13 @@ fn futures_are_sent_between_threads(
     );
     sent(caller.call(String::new()).into_future());
     sent(calls.next());
+    sent(async move {
+        let fan_out = fabric.fan_out("name");
+        let mut outcomes = fan_out
+            .call::<String, String, _>(Json, String::new())
+            .ok()?;
+        outcomes.next().await
+    });
     sent(grinta_tokio::Start::start(Fabric::builder("node")));
     sent(grinta_smol::Start::start(Fabric::builder("node")));
     sent(grinta_tokio::Start::start_with_driver(Fabric::builder(

@@ -65,6 +65,17 @@ macro_rules! system_stories {
     )+};
 }
 
+/// As `node_stories`, for stories about what happens first, which only virtual time can tell.
+macro_rules! timed_stories {
+    ($($story:ident,)+) => {$(
+        mod $story {
+            use crate::loopback::Place;
+
+            in_the_simulator! { super::$story, Place::OtherNode, simulated }
+        }
+    )+};
+}
+
 macro_rules! on_every_runtime {
     ($story:path, $place:expr, $tokio:ident $tokio_current:ident $smol:ident $smol_local:ident) => {
         #[test]
@@ -105,6 +116,7 @@ mod cancellation;
 mod credentials;
 mod differential;
 mod ending;
+mod fan_out;
 mod faults;
 mod flows;
 mod guards;
