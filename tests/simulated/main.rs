@@ -4,5 +4,6 @@
 
 mod applications;
 mod determinism;
+mod ends;
 mod scenarios;
 mod tripwire;

@@ -1,9 +1,10 @@
 //! Futures that are dropped before they are ready lose nothing.
 
 use std::future::IntoFuture;
+use std::time::Duration;
 
 use futures_lite::future::{poll_once, yield_now, zip};
-use grinta_proto::Raw;
+use grinta_proto::{CallError, Code, Json, MemberEvent, NameEvent, NameUpdate, Raw, SendCause};
 
 use super::World;
 
@@ -14,6 +15,12 @@ flow_stories! {
     a_dropped_dial_leaves_the_endpoint_free,
     a_dial_dropped_while_it_waits_for_a_name,
     an_endpoint_dropped_as_it_opens_gives_the_name_back,
+    waits_at_a_flow_begin_anew_at_every_poll,
+    waits_for_calls_begin_anew_at_every_poll,
+}
+
+node_stories! {
+    waits_at_a_fabric_begin_anew_at_every_poll,
 }
 
 async fn a_dropped_recv_loses_no_message(world: &World) {
@@ -128,6 +135,120 @@ async fn an_endpoint_dropped_as_it_opens_gives_the_name_back(world: &World) {
     let opening = sides.server.endpoint("other").into_future();
     drop(poll_once(opening).await);
     sides.server.endpoint("other").await.unwrap();
+}
+
+async fn waits_at_a_flow_begin_anew_at_every_poll(world: &World) {
+    let sides = world.sides().await;
+    let (mut sender, mut receiver) = sides.uni::<Vec<u8>, _>(Raw).await;
+    let read = async {
+        for number in 0..300 {
+            let received = anew(async || receiver.recv().await).await;
+            assert_eq!(received, Ok(Some(long(number))));
+        }
+        receiver.stop(3);
+    };
+    let send = async {
+        for number in 0..300 {
+            anew(async || sender.reserve().await.map(drop))
+                .await
+                .unwrap();
+            sender.try_send(long(number)).unwrap();
+        }
+        let code = Code::User(3);
+        let cause = anew(async || sender.closed().await).await;
+        assert_eq!(cause, SendCause::Stopped { code });
+    };
+    zip(send, read).await;
+    // A wait for the end that was given up has finished the flow.
+    let (mut sender, mut receiver) = sides.uni::<Vec<u8>, _>(Raw).await;
+    sender.send(long(1)).await.unwrap();
+    poll_once(sender.finish()).await;
+    assert_eq!(receiver.recv().await, Ok(Some(long(1))));
+    assert_eq!(receiver.recv().await, Ok(None));
+}
+
+async fn waits_for_calls_begin_anew_at_every_poll(world: &World) {
+    let sides = world.sides().await;
+    let (caller, mut calls) = sides.calls::<u8, u8, _>(Json).await;
+    let limit = Duration::from_millis(50);
+    let call = async {
+        assert_eq!(caller.call(1).await, Ok(11));
+        let late = caller.call(2).deadline(limit).await.unwrap_err();
+        assert!(matches!(late, CallError::TimedOut { .. }), "{late}");
+        drop(caller);
+    };
+    let serve = async {
+        let first = anew(async || calls.next().await).await.unwrap().unwrap();
+        first.responder.respond(11).await.unwrap();
+        let second = anew(async || calls.next().await).await.unwrap();
+        let mut responder = second.unwrap().responder;
+        anew(async || responder.abandoned().await).await;
+        drop(responder);
+        assert!(anew(async || calls.next().await).await.unwrap().is_none());
+    };
+    zip(call, serve).await;
+}
+
+async fn waits_at_a_fabric_begin_anew_at_every_poll(world: &World) {
+    let server = world.node("server").await;
+    let builder = world.builder("client");
+    let builder = builder.neighbour(server.address().to_string());
+    let client = world.start(builder).await.unwrap();
+    // It goes on without its future, and may be done at once on a thread of its own.
+    drop(poll_once(client.join()).await);
+    let mut members = client.watch_members();
+    loop {
+        let event = anew(async || members.next().await).await.unwrap();
+        if matches!(&event, MemberEvent::Up(member) if member.name.as_str() == "server") {
+            break;
+        }
+    }
+    let endpoint = server.endpoint("service").await.unwrap();
+    let mut names = client.watch_names("serv");
+    loop {
+        let update = anew(async || names.next().await).await.unwrap();
+        if matches!(update, NameUpdate::Changed(NameEvent::Appeared { .. })) {
+            break;
+        }
+    }
+    drop(poll_once(client.query("service").into_future()).await);
+    let report = client.query("service").await.unwrap();
+    assert_eq!(report.owner.as_ref(), Some(server.node()));
+    let standing = endpoint.standing();
+    assert!(
+        poll_once(endpoint.standing_changed(&standing))
+            .await
+            .is_none()
+    );
+    assert!(poll_once(client.identity_conflict()).await.is_none());
+    assert!(poll_once(client.closed()).await.is_none());
+    let long = Duration::from_secs(1000);
+    assert!(
+        poll_once(client.timeout(long, client.sleep(long)))
+            .await
+            .is_none()
+    );
+
+    let mut members = server.watch_members();
+    poll_once(client.leave()).await;
+    loop {
+        let event = anew(async || members.next().await).await.unwrap();
+        if matches!(event, MemberEvent::Left(member) if member.name.as_str() == "client") {
+            break;
+        }
+    }
+    poll_once(server.shutdown()).await;
+    anew(async || server.closed().await).await;
+}
+
+/// Waits with a new future for every poll.
+async fn anew<T>(mut begin: impl AsyncFnMut() -> T) -> T {
+    loop {
+        if let Some(output) = poll_once(begin()).await {
+            return output;
+        }
+        yield_now().await;
+    }
 }
 
 /// Four kibibytes that begin with a number.

@@ -1,32 +1,113 @@
 //! The same script over a flow within a node and over one between two gives the same history.
 //!
 //! A script says for each direction what its two programs do: send or try to send, in which sizes
-//! and with which pauses; take so many messages; and how each of them ends. A program sees results,
-//! and what it sees is its history: which messages in which order, which errors, which end. How far
-//! one side is ahead of the other is no promise, so where an end would overtake messages, its
-//! program waits for the other side to have taken them.
+//! and with which pauses; take so many messages; and how each of them ends: all while the other
+//! direction goes its own way. A program sees results, and what it sees is its history: which
+//! messages in which order, which errors, which end. How far one side is ahead of the other is no
+//! promise, so where an end would overtake messages, its program waits for the other side to have
+//! taken them.
+//!
+//! The scripts of calls are in [`calls`].
 
+use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use bytes::Bytes;
 use futures_lite::future::{yield_now, zip};
-use grinta_proto::{Codec, Fabric, Raw, ReceiveError, Receiver, SendCause, Sender};
+use grinta_proto::{Codec, Fabric, Json, Postcard, Raw, ReceiveError, Receiver, SendCause, Sender};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde::{Deserialize, Serialize};
 
 use super::{Sides, World};
+
+mod calls;
 
 node_stories! {
     the_same_script_gives_the_same_history_here_and_there,
     the_same_script_gives_the_same_history_between_different_types,
+    the_same_script_gives_the_same_history_in_json,
+    the_same_script_gives_the_same_history_in_postcard_between_different_types,
 }
 
 async fn the_same_script_gives_the_same_history_here_and_there(world: &World) {
-    compare::<Bytes>(world).await;
+    compare::<Bytes, Bytes, _>(world, Raw).await;
 }
 
 async fn the_same_script_gives_the_same_history_between_different_types(world: &World) {
-    compare::<Vec<u8>>(world).await;
+    compare::<Bytes, String, _>(world, Raw).await;
+}
+
+async fn the_same_script_gives_the_same_history_in_json(world: &World) {
+    compare::<Note, Note, _>(world, Json).await;
+}
+
+async fn the_same_script_gives_the_same_history_in_postcard_between_different_types(world: &World) {
+    compare::<Note, Memo, _>(world, Postcard).await;
+}
+
+/// A type of messages that a script can be about.
+trait Message: Debug + Send + 'static {
+    fn new(text: String) -> Self;
+    fn text(&self) -> &[u8];
+}
+
+impl Message for Bytes {
+    fn new(text: String) -> Self {
+        text.into()
+    }
+
+    fn text(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Message for String {
+    fn new(text: String) -> Self {
+        text
+    }
+
+    fn text(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Note {
+    text: String,
+    length: usize,
+}
+
+impl Message for Note {
+    fn new(text: String) -> Self {
+        let length = text.len();
+        Self { text, length }
+    }
+
+    fn text(&self) -> &[u8] {
+        assert_eq!(self.text.len(), self.length);
+        self.text.as_bytes()
+    }
+}
+
+/// Looks like a note where it is encoded.
+#[derive(Debug, Serialize, Deserialize)]
+struct Memo {
+    body: Box<str>,
+    length: u64,
+}
+
+impl Message for Memo {
+    fn new(text: String) -> Self {
+        let length = text.len() as u64;
+        let body = text.into();
+        Self { body, length }
+    }
+
+    fn text(&self) -> &[u8] {
+        assert_eq!(self.body.len() as u64, self.length);
+        self.body.as_bytes()
+    }
 }
 
 /// What the two programs of a direction do.
@@ -71,6 +152,15 @@ enum ReceiverEnd {
     Drop,
 }
 
+/// How the two directions are opened.
+#[derive(Debug, Clone, Copy)]
+enum Shape {
+    /// As one flow.
+    Bidi,
+    /// As two, which both are dialled from one side.
+    TwoFlows,
+}
+
 /// What the programs of a direction saw.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct History {
@@ -78,11 +168,12 @@ struct History {
     receiver: Vec<String>,
 }
 
-/// Runs scripts at both places, with messages that are sent as `Bytes` and received as `T`.
-async fn compare<T>(world: &World)
+/// Runs scripts at both places. The dialler's messages are of type `D`, the acceptor's of type `A`.
+async fn compare<D, A, C>(world: &World, codec: C)
 where
-    T: AsRef<[u8]> + Send + 'static,
-    Raw: Codec<T>,
+    D: Message,
+    A: Message,
+    C: Codec<D> + Codec<A> + Clone,
 {
     let remote = world.sides_with(|builder| {
         builder.configure(|config| config.limits.message_len_max = LENGTH_MAX)
@@ -92,43 +183,58 @@ where
         // Shown only if the story fails.
         eprintln!("seed {seed}");
         let mut rng = StdRng::seed_from_u64(seed);
+        let shape = match rng.random_range(0..3) {
+            0 => Shape::TwoFlows,
+            _ => Shape::Bidi,
+        };
         let scripts = [Script::new(&mut rng), Script::new(&mut rng)];
-        let here = run::<T>(&remote, &remote.server, &scripts).await;
-        let there = run::<T>(&remote, &remote.client, &scripts).await;
-        assert_eq!(here, there, "seed {seed}: {scripts:#?}");
+        let here = run::<D, A, C>(&remote, &remote.server, &codec, shape, &scripts).await;
+        let there = run::<D, A, C>(&remote, &remote.client, &codec, shape, &scripts).await;
+        assert_eq!(here, there, "seed {seed}, {shape:?}: {scripts:#?}");
     }
 }
 
-/// Runs a script each way, over two flows at once.
-async fn run<T>(sides: &Sides, dialler: &Fabric, scripts: &[Script; 2]) -> [History; 2]
+/// Runs a script each way at once.
+async fn run<D, A, C>(
+    sides: &Sides,
+    dialler: &Fabric,
+    codec: &C,
+    shape: Shape,
+    scripts: &[Script; 2],
+) -> [History; 2]
 where
-    T: AsRef<[u8]> + Send + 'static,
-    Raw: Codec<T>,
+    D: Message,
+    A: Message,
+    C: Codec<D> + Codec<A> + Clone,
 {
-    let dial = async {
-        let dial = dialler.dial("service").wait_for_name();
-        dial.sender::<Bytes, _>(Raw).await.unwrap()
+    let dial = || dialler.dial("service").wait_for_name();
+    let accept = async || sides.endpoint.accept().await.unwrap();
+    let codec = || codec.clone();
+    let (there, back) = match shape {
+        Shape::Bidi => {
+            let dial = async { dial().bidi::<D, D, C>(codec()).await.unwrap() };
+            let accept = async { accept().await.bidi::<A, A, C>(codec()).unwrap() };
+            let (ours, theirs) = zip(dial, accept).await;
+            (
+                (ours.sender, theirs.receiver),
+                (theirs.sender, ours.receiver),
+            )
+        }
+        Shape::TwoFlows => {
+            let sends = async { dial().sender::<D, C>(codec()).await.unwrap() };
+            let receives = async { accept().await.receiver::<A, C>(codec()).unwrap() };
+            let there = zip(sends, receives).await;
+            let receives = async { dial().receiver::<D, C>(codec()).await.unwrap() };
+            let sends = async { accept().await.sender::<A, C>(codec()).unwrap() };
+            (there, zip(sends, receives).await)
+        }
     };
-    let accept = async {
-        let incoming = sides.endpoint.accept().await.unwrap();
-        incoming.receiver::<T, _>(Raw).unwrap()
-    };
-    let (sender, receiver) = zip(dial, accept).await;
-    let dial = async {
-        let dial = dialler.dial("service").wait_for_name();
-        dial.receiver::<T, _>(Raw).await.unwrap()
-    };
-    let accept = async {
-        let incoming = sides.endpoint.accept().await.unwrap();
-        incoming.sender::<Bytes, _>(Raw).unwrap()
-    };
-    let (back_receiver, back_sender) = zip(dial, accept).await;
-    let (first, second) = zip(
-        scripts[0].play(sender, receiver),
-        scripts[1].play(back_sender, back_receiver),
+    let (there, back) = zip(
+        scripts[0].play(there.0, there.1),
+        scripts[1].play(back.0, back.1),
     )
     .await;
-    [first, second]
+    [there, back]
 }
 
 impl Script {
@@ -154,10 +260,10 @@ impl Script {
         }
     }
 
-    async fn play<T: AsRef<[u8]> + Send + 'static>(
+    async fn play<S: Message, R: Message>(
         &self,
-        sender: Sender<Bytes>,
-        receiver: Receiver<T>,
+        sender: Sender<S>,
+        receiver: Receiver<R>,
     ) -> History {
         let (taken, told) = smol::channel::bounded(1);
         let mut history = History::default();
@@ -170,9 +276,9 @@ impl Script {
     }
 
     /// The sender's program. Whether the receiver has taken what it wanted is `told`.
-    async fn send(
+    async fn send<S: Message>(
         &self,
-        mut sender: Sender<Bytes>,
+        mut sender: Sender<S>,
         told: smol::channel::Receiver<()>,
         history: &mut Vec<String>,
     ) {
@@ -181,7 +287,7 @@ impl Script {
             for _ in 0..outgoing.pause {
                 yield_now().await;
             }
-            let message = outgoing.message();
+            let message: S = outgoing.message();
             let sent = match outgoing.call {
                 Call::Send => sender.send(message).await,
                 Call::TrySend => match sender.try_send(message) {
@@ -191,20 +297,20 @@ impl Script {
                     tried => tried,
                 },
             };
-            let sent = sent.map_err(|error| (error.cause.clone(), digest(&error.into_message())));
+            let sent = sent.map_err(|error| (error.cause.clone(), digest(&error.message)));
             history.push(format!("{sent:?}"));
         }
         if !reads_on {
             // The receiver has ended: that is learnt sooner or later, and from then on for ever.
             told.recv().await.unwrap();
             let refused = loop {
-                if let Err(error) = sender.send(Bytes::from_static(b"in vain")).await {
+                if let Err(error) = sender.send(S::new("in vain".to_owned())).await {
                     break error.cause;
                 }
                 yield_now().await;
             };
             history.push(format!("{refused:?}"));
-            let again = sender.try_send(Bytes::from_static(b"in vain"));
+            let again = sender.try_send(S::new("in vain".to_owned()));
             history.push(format!("{:?}", again.map_err(|error| error.cause)));
         }
         match self.sender_end {
@@ -219,15 +325,15 @@ impl Script {
         }
     }
 
-    async fn receive<T: AsRef<[u8]> + Send + 'static>(
+    async fn receive<R: Message>(
         &self,
-        mut receiver: Receiver<T>,
+        mut receiver: Receiver<R>,
         taken: smol::channel::Sender<()>,
         history: &mut Vec<String>,
     ) {
         let (every, times) = self.rests;
         let fitting = self.expected().iter();
-        let fitting = fitting.filter(|outgoing| outgoing.length <= LENGTH_MAX);
+        let fitting = fitting.filter(|outgoing| outgoing.length <= FITTING_MAX);
         for number in 1..=fitting.count() {
             let received = match receiver.try_recv() {
                 Err(ReceiveError::Empty) => receiver.recv().await,
@@ -274,7 +380,7 @@ impl Outgoing {
             0 => 0,
             1..6 => rng.random_range(1..200),
             6..8 => rng.random_range(200..5000),
-            8 => rng.random_range(5000..=LENGTH_MAX),
+            8 => rng.random_range(5000..=FITTING_MAX),
             _ => rng.random_range(LENGTH_MAX + 1..LENGTH_MAX * 2),
         };
         let call = if rng.random_range(0..3) == 0 {
@@ -291,22 +397,26 @@ impl Outgoing {
         }
     }
 
-    fn message(&self) -> Bytes {
-        Bytes::from(vec![self.fill; self.length])
+    fn message<S: Message>(&self) -> S {
+        let letter = char::from(b'a' + self.fill % 26);
+        S::new(letter.to_string().repeat(self.length))
     }
 }
 
-fn told_of<T: AsRef<[u8]>>(received: Result<Option<T>, ReceiveError>) -> String {
-    let received = received.map(|message| message.map(|message| digest(message.as_ref())));
+fn told_of<R: Message>(received: Result<Option<R>, ReceiveError>) -> String {
+    let received = received.map(|message| message.map(|message| digest(&message)));
     format!("{received:?}")
 }
 
 /// A message in few words.
-fn digest(message: &[u8]) -> String {
+fn digest<M: Message>(message: &M) -> String {
+    let text = message.text();
     let mut hasher = DefaultHasher::new();
-    message.hash(&mut hasher);
-    format!("{} bytes, {:x}", message.len(), hasher.finish())
+    text.hash(&mut hasher);
+    format!("{} bytes, {:x}", text.len(), hasher.finish())
 }
 
 const SEEDS: u64 = 40;
 const LENGTH_MAX: usize = 50_000;
+/// What fits the limit in every encoding.
+const FITTING_MAX: usize = LENGTH_MAX - 100;

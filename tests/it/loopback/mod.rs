@@ -116,6 +116,7 @@ mod cancellation;
 mod credentials;
 mod differential;
 mod ending;
+mod ends;
 mod fan_out;
 mod faults;
 mod flows;
