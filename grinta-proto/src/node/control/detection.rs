@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use rand::RngExt;
 use rand::seq::IteratorRandom;
 
 use super::identity::{Guard, Verdict};
@@ -322,11 +323,13 @@ impl Control {
         self.outputs.push_back(ControlOutput::Event(event));
     }
 
-    /// Begins a session after one that an earlier run of this node had. What this node claimed
-    /// is claimed anew, for the earlier claims end with their session.
+    /// Begins a session after one that an earlier run of this node had, at random: an earlier run
+    /// may have outlived the same one, and two runs of one session would be taken for one. What
+    /// this node claimed is claimed anew, for the earlier claims end with their session.
     pub(super) fn outlive(&mut self, now: Instant, session: Session) {
         let unix_time = self.wall.1 + now.saturating_duration_since(self.wall.0);
-        let session = Session(session.0.saturating_add(1));
+        let ahead = self.rng.random_range(1..=SESSIONS_AHEAD);
+        let session = Session(session.0.saturating_add(ahead));
         let session = self.directory.renew(session, unix_time);
         self.labels.session = session;
         let identity = MemberIdentity {
@@ -383,6 +386,10 @@ pub(super) const fn member_output(event: MemberEvent) -> ControlOutput {
 /// Members that are told at each renewal that they are down, so that one in three thousand is told
 /// by nobody.
 const DOWN_TOLD: usize = 8;
+
+/// How far a session may lie beyond the one that it outlives: a second, since sessions are
+/// milliseconds of the wall clock.
+const SESSIONS_AHEAD: u64 = 1000;
 
 /// Members remembered, gone ones included: eight times those that a fabric is made for.
 pub(super) const MEMBERS_MAX: usize = 16_384;

@@ -87,7 +87,7 @@ impl Guard {
     /// Judges claims of `session` under our name that we never made. They do not show who made
     /// them: whether we are displaced is for news of the members to tell.
     pub(super) fn judge_claims(&mut self, ours: Session, session: Session) -> Verdict {
-        match session > ours && self.may_outlive(session) {
+        match session >= ours && self.may_outlive(session) {
             true => self.judge_session(session),
             false => self.report(),
         }

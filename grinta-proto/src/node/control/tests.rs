@@ -1,7 +1,9 @@
-//! Stories of whole fabrics of control tiers: here those of names, members in `members`, what
-//! the wrapper of foca remedies in `remedies`, and what is promised in `figures`.
+//! Stories of whole fabrics of control tiers: here those of names, members in `members`, who a node
+//! is in `identity`, what the wrapper of foca remedies in `remedies`, and what is promised in
+//! `figures`.
 
 mod figures;
+mod identity;
 mod members;
 mod remedies;
 
