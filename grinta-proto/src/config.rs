@@ -9,7 +9,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::name::{FabricName, NodeName};
+use crate::name::{FabricName, NAME_LEN_MAX, NodeName};
 
 /// Labels of a member: short strings by which programs choose among nodes.
 pub type Labels = BTreeMap<String, String>;
@@ -159,6 +159,20 @@ pub struct Limits {
     /// Queries of one peer that are looked up within a second; it is told that it asked more.
     /// Default 1,000: a few microseconds each.
     pub answers_per_peer_max: u32,
+    /// Names that one node may hold. Default 100,000, as `endpoints_max`: a tenth of what a fabric
+    /// holds. An endpoint beyond it is refused at its node. The same at all nodes of a fabric: a
+    /// peer that tells of itself more is cut off.
+    pub names_per_node_max: usize,
+    /// Bytes of all names that one node may hold. Default 4 MiB, 40 bytes for each name. The same
+    /// at all nodes of a fabric: a peer that tells of itself more is cut off.
+    pub name_bytes_per_node_max: usize,
+    /// Names that all nodes of the fabric may hold together, a name counted once for each. Default
+    /// 1,000,000: a replica of a quarter of a gigabyte. Beyond it claims are refused at every
+    /// node. A replica remembers as many released names.
+    pub names_max: usize,
+    /// Bytes of all names that all nodes of the fabric may hold together. Default 40 MiB, 40 bytes
+    /// for each name.
+    pub name_bytes_max: usize,
     /// Changes that a watch of names holds for its task before it has to begin anew. Default 4,096.
     pub watch_queue_max: usize,
 }
@@ -314,8 +328,14 @@ impl Limits {
                 self.answers_per_peer_max as usize,
                 COUNT_MAX,
             ),
+            ("names_per_node_max", self.names_per_node_max, COUNT_MAX),
+            ("names_max", self.names_max, COUNT_MAX),
             ("watch_queue_max", self.watch_queue_max, COUNT_MAX),
         ])?;
+        let longest = NAME_LEN_MAX;
+        let bytes = self.name_bytes_per_node_max;
+        check_range("name_bytes_per_node_max", bytes, longest, BYTES_MAX)?;
+        check_range("name_bytes_max", self.name_bytes_max, longest, BYTES_MAX)?;
         let window = self.flow_receive_window;
         let frame = self.control_frame_len_max;
         check_range("control_frame_len_max", frame, 8 * 1024, 16 << 20)?;
@@ -389,6 +409,10 @@ impl Default for Limits {
             local_queue_bytes_max: 1024 * 1024,
             queries_max: 256,
             answers_per_peer_max: 1000,
+            names_per_node_max: 100_000,
+            name_bytes_per_node_max: 4 << 20,
+            names_max: 1_000_000,
+            name_bytes_max: 40 << 20,
             watch_queue_max: 4096,
         }
     }

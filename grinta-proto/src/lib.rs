@@ -153,8 +153,8 @@ pub use codec::{
 pub use config::{Config, ConfigError, Labels, Limits, Neighbour};
 pub use name::{EndpointName, FabricName, InvalidName, NAME_LEN_MAX, NodeName, Session};
 pub use node::control::{
-    ClaimError, ClaimMode, Confirmation, ForgetError, Holder, ListedName, NamePage, QueryError,
-    QueryReport, Resolution,
+    ClaimError, ClaimMode, Confirmation, ForgetError, Holder, ListedName, NameLimit, NamePage,
+    QueryError, QueryReport, Resolution,
 };
 pub use node::{
     Attempt, Choice, ConflictSnapshot, ConnectError, ConnectionSnapshot, ConnectionStage, Counters,

@@ -25,6 +25,9 @@ pub struct Counters {
     pub connections_lost: u64,
     /// Connections closed because the peer broke the control protocol.
     pub violations: u64,
+    /// Connections closed because the peer told of itself that it holds more names than
+    /// `names_per_node_max` and `name_bytes_per_node_max` allow.
+    pub names_exceeded: u64,
     /// Flows that this node dialled and that were accepted.
     pub flows_established: u64,
     /// Dials that ended without a flow.

@@ -85,7 +85,9 @@ impl Node {
             PeerEvent::Settled(timer) => {
                 self.timers.disarm(timer);
             }
-            PeerEvent::Violated { name, reason } => self.note_violation(&name, &reason),
+            PeerEvent::Violated { name, reason } => {
+                self.note_violation(&name, Code::ControlViolation, &reason);
+            }
             PeerEvent::Failed(error) => self.handle_failed(now, key, &error),
             PeerEvent::Lost { name, loss } => self.handle_lost(now, key, &name, &loss),
         }
@@ -410,16 +412,21 @@ impl Node {
             Ok(message) => self
                 .control
                 .handle_message(now, name, message)
-                .map_err(|violation| violation.to_string()),
-            Err(malformed) => Err(malformed.to_string()),
+                .map_err(|violation| (violation.code(), violation.to_string())),
+            Err(malformed) => Err((Code::ControlViolation, malformed.to_string())),
         };
-        if let Err(reason) = handled {
-            self.note_violation(name, &reason);
-            self.close(now, key, Code::ControlViolation, &reason);
+        if let Err((code, reason)) = handled {
+            self.note_violation(name, code, &reason);
+            self.close(now, key, code, &reason);
         }
     }
 
-    fn note_violation(&mut self, peer: &NodeName, reason: &str) {
+    fn note_violation(&mut self, peer: &NodeName, code: Code, reason: &str) {
+        if code == Code::TooManyNames {
+            self.counters.names_exceeded += 1;
+            tracing::warn!(target: "grinta::name", %peer, reason, "the peer is cut off");
+            return;
+        }
         self.counters.violations += 1;
         tracing::warn!(target: "grinta::quic", %peer, reason, "the peer broke the control protocol");
     }

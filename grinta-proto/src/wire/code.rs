@@ -107,6 +107,8 @@ codes! {
     HandshakeTimeout = 0x21, "the handshake was not complete in time";
     /// A connection: the node has as many as it may have.
     TooManyConnections = 0x22, "the node has as many connections as it may have";
+    /// A connection: the peer holds more names than a node may.
+    TooManyNames = 0x23, "the node holds more names than one may";
     /// A connection: the node's own fault.
     Internal = 0x2f, "the node that closed it failed inside";
 
@@ -175,6 +177,7 @@ mod tests {
                 "20 ControlViolation",
                 "21 HandshakeTimeout",
                 "22 TooManyConnections",
+                "23 TooManyNames",
                 "2f Internal",
                 "40 Cancelled",
                 "41 NoReader",

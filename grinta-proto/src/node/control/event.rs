@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::time::Instant;
 
 use super::confirm::ConfirmError;
-use super::directory::Standing;
+use super::directory::{NameLimit, Standing};
 use super::resolve::{QueryError, QueryId, QueryReport};
 use crate::name::{EndpointName, NodeName, Session};
 use crate::node::event::{MemberEvent, NameEvent};
+use crate::wire::code::Code;
 use crate::wire::control::{ControlMessage, DATAGRAM_LEN_MAX};
 
 /// Who a node is: its name, where to dial it, and which run of its process it is.
@@ -174,7 +175,7 @@ pub struct ListedName {
     pub standing: Option<Standing>,
 }
 
-/// What a peer may not say. Nothing of it was used; close the connection.
+/// What a peer may not say. Close the connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Violation {
@@ -186,10 +187,31 @@ pub enum Violation {
         /// The name it used.
         claimed: NodeName,
     },
+    /// It holds more names than a node may. What it told is kept as far as its bound reaches.
+    #[error("{from} holds more names than `{limit}` allows ({most}); is it the same there?")]
+    TooManyNames {
+        /// The peer.
+        from: NodeName,
+        /// The limit.
+        limit: NameLimit,
+        /// Its value.
+        most: usize,
+    },
     /// Its packet is longer than any node sends.
     #[error("{from} sent a packet of failure detection over {DATAGRAM_LEN_MAX} bytes")]
     PacketTooLong {
         /// The peer.
         from: NodeName,
     },
+}
+
+impl Violation {
+    /// What the connection is closed with.
+    #[must_use]
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::TooManyNames { .. } => Code::TooManyNames,
+            Self::ForeignSource { .. } | Self::PacketTooLong { .. } => Code::ControlViolation,
+        }
+    }
 }

@@ -14,7 +14,7 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
-use crate::config::Neighbour;
+use crate::config::{Limits, Neighbour};
 use crate::wire::control::{DATAGRAM_LEN_MAX, SwimKind, SwimPacket};
 
 /// Nodes, and what is under way between them.
@@ -36,6 +36,10 @@ pub(super) struct World {
     pub(super) loss: u32,
     /// The timings of nodes that boot from now on.
     pub(super) membership: MembershipConfig,
+    /// The limits of nodes that boot from now on.
+    pub(super) limits: Limits,
+    /// Who said to whom what it may not, if that is expected. The connection is closed.
+    pub(super) violations: Option<Vec<(usize, usize, Violation)>>,
     /// What was delivered and told while `is_traced`.
     pub(super) trace: Vec<String>,
     pub(super) is_traced: bool,
@@ -102,6 +106,8 @@ impl World {
             rng: StdRng::seed_from_u64(seed),
             loss: 0,
             membership: MembershipConfig::default(),
+            limits: Limits::default(),
+            violations: None,
             trace: Vec::new(),
             is_traced: false,
             connects: Vec::new(),
@@ -145,6 +151,7 @@ impl World {
             })
             .collect();
         config.membership = self.membership.clone();
+        config.limits = self.limits.clone();
         let identity = Identity {
             name: name(index),
             address: address_,
@@ -324,8 +331,11 @@ impl World {
                     let line = format!("{:?} {sender}>{to} {message:?}", now - self.start);
                     self.trace.push(line);
                 }
-                node.control.handle_message(now, &sender, *message).unwrap();
+                let handled = node.control.handle_message(now, &sender, *message);
                 self.drain(to);
+                if let Err(violation) = handled {
+                    self.close(from, to, violation);
+                }
             }
             Incident::Up { a, b } => self.connect(a, b),
             Incident::Reached { at, address, peer } => {
@@ -349,6 +359,17 @@ impl World {
                     self.drain(at);
                 }
             }
+        }
+    }
+
+    /// A node closes the connection to one that broke the protocol.
+    fn close(&mut self, guilty: usize, at: usize, violation: Violation) {
+        let violations = self.violations.as_mut();
+        let violations = violations.unwrap_or_else(|| panic!("{guilty} to {at}: {violation}"));
+        violations.push((guilty, at, violation));
+        self.links.remove(&link(at, guilty));
+        for (at, peer) in [(at, guilty), (guilty, at)] {
+            self.schedule(LATENCY, Incident::Broken { at, peer });
         }
     }
 

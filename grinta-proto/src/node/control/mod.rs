@@ -43,7 +43,7 @@ use rand::{RngExt, SeedableRng};
 
 pub use self::confirm::{ConfirmError, Confirmation};
 use self::directory::{Change, Directory, DirectoryLimits};
-pub use self::directory::{ClaimError, ClaimMode};
+pub use self::directory::{ClaimError, ClaimMode, NameLimit};
 pub use self::event::{
     Channel, ControlEvent, ControlOutput, Holder, Identity, ListedName, NamePage, Resolution,
     Violation,
@@ -159,7 +159,7 @@ impl Control {
                 version: 1,
                 entries: Arc::new(entries),
             },
-            directory: Directory::new(name, session, DirectoryLimits::default()),
+            directory: Directory::new(name, session, DirectoryLimits::from(&config.limits)),
             rumours: Rumours::default(),
             denied: BTreeMap::new(),
             questions: Questions::new(&config.limits),
@@ -216,7 +216,7 @@ impl Control {
     /// A message came from a certified peer.
     ///
     /// # Errors
-    /// [`Violation`] says what the peer may not say; nothing changed.
+    /// [`Violation`] says what the peer may not say.
     pub fn handle_message(
         &mut self,
         now: Instant,
@@ -225,6 +225,7 @@ impl Control {
     ) -> Result<(), Violation> {
         check_speaker(from, &message)?;
         let before = self.swim.identity().generation();
+        let mut handled = Ok(());
         match (&self.life, message) {
             (Life::Left, _) => return Ok(()),
             (_, ControlMessage::LeaveAcknowledged(identity)) => {
@@ -236,7 +237,7 @@ impl Control {
                 self.handle_swim(now, from, packet)?;
             }
             (Life::Present, ControlMessage::Rumour(rumour)) => {
-                self.handle_rumour(now, from, rumour);
+                handled = self.handle_rumour(now, from, rumour);
             }
             (Life::Present, ControlMessage::SyncRequest(request)) => {
                 self.handle_sync_request(now, from, &request);
@@ -255,7 +256,9 @@ impl Control {
                 self.handle_name_heads(from, &heads);
             }
             (Life::Present, ControlMessage::NamePull(pull)) => self.handle_name_pull(from, &pull),
-            (Life::Present, ControlMessage::Names(names)) => self.handle_names(now, from, &names),
+            (Life::Present, ControlMessage::Names(names)) => {
+                handled = self.handle_names(now, from, &names);
+            }
             (Life::Present, ControlMessage::NameQuery(query)) => {
                 self.handle_name_query(now, from, &query);
             }
@@ -273,7 +276,7 @@ impl Control {
             self.tell_the_down();
         }
         self.settle(now);
-        Ok(())
+        handled
     }
 
     /// Time passed: fires what is due. To be called after all messages of a turn.

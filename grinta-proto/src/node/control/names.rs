@@ -8,6 +8,7 @@ use super::detection::member_output;
 use super::directory::{self, Applied, ClaimError, ClaimMode, Located, Refusal, Standing};
 use super::{
     Channel, Control, ControlEvent, ControlOutput, Holder, ListedName, NamePage, Resolution,
+    Violation,
 };
 use crate::name::{EndpointName, NodeName, Session};
 use crate::wire::claims::{OwnerDelta, OwnerHead, Version};
@@ -132,10 +133,19 @@ impl Control {
 }
 
 impl Control {
-    pub(super) fn handle_rumour(&mut self, now: Instant, from: &NodeName, rumour: Rumour) {
+    pub(super) fn handle_rumour(
+        &mut self,
+        now: Instant,
+        from: &NodeName,
+        rumour: Rumour,
+    ) -> Result<(), Violation> {
         let mut wanted = Vec::new();
+        let mut handled = Ok(());
         for delta in &rumour.deltas {
-            if let Applied::Gap { known } = self.apply_delta(now, delta) {
+            let applied = self.apply_delta(now, delta);
+            handled =
+                handled.and_then(|()| self.check_extent(from, delta, &applied, &rumour.heads));
+            if let Applied::Gap { known } = applied {
                 wanted.push(known);
             }
         }
@@ -154,6 +164,7 @@ impl Control {
                     .tell_labels(change.name, self.swim.repetitions());
             }
         }
+        handled
     }
 
     /// Merges what another node tells of an owner's names, and tells it on if it is news.
@@ -175,6 +186,38 @@ impl Control {
             }
         }
         applied
+    }
+
+    /// Whether a peer, in what it tells of itself, holds no more names than it may. What others
+    /// tell of it is hearsay, and no fault of theirs: the directory bounds it.
+    pub(super) fn check_extent(
+        &self,
+        from: &NodeName,
+        delta: &OwnerDelta,
+        applied: &Applied,
+        heads: &[OwnerHead],
+    ) -> Result<(), Violation> {
+        if delta.owner != *from {
+            return Ok(());
+        }
+        let is_all = self.directory.head(from).version == delta.upto
+            && heads
+                .iter()
+                .all(|head| head.owner != *from || head.version <= delta.upto);
+        let limit = match applied {
+            Applied::Full { limit } => Some(*limit).filter(|limit| limit.is_per_node()),
+            Applied::Advanced if is_all => self.directory.breach(from),
+            Applied::Advanced | Applied::Nothing | Applied::Gap { .. } | Applied::Refused(_) => {
+                None
+            }
+        };
+        limit.map_or(Ok(()), |limit| {
+            Err(Violation::TooManyNames {
+                from: from.clone(),
+                limit,
+                most: self.directory.limits().most(limit),
+            })
+        })
     }
 
     /// An owner's set has changed: the names that it denied are worth another dial, if it claims

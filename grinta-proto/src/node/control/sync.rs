@@ -18,7 +18,7 @@ use super::directory::{Applied, BUCKETS};
 use super::gossip::{delta_len, head_len};
 use super::leave::Life;
 use super::names::is_beyond;
-use super::{Channel, Control, ControlOutput, ControlTimer, EARLY_SHARE};
+use super::{Channel, Control, ControlOutput, ControlTimer, EARLY_SHARE, Violation};
 use crate::name::NodeName;
 use crate::wire::claims::OwnerHead;
 use crate::wire::control::{ControlMessage, NameHeads, NamePull, Names, SyncReply, SyncRequest};
@@ -256,12 +256,20 @@ impl Control {
         self.answer(from, pull.heads.clone(), pull.token);
     }
 
-    pub(super) fn handle_names(&mut self, now: Instant, from: &NodeName, names: &Names) {
+    pub(super) fn handle_names(
+        &mut self,
+        now: Instant,
+        from: &NodeName,
+        names: &Names,
+    ) -> Result<(), Violation> {
+        let mut handled = Ok(());
         let mut wanted = BTreeMap::new();
         let mut stuck = BTreeSet::new();
         let mut is_news = false;
         for delta in &names.deltas {
-            match self.apply_delta(now, delta) {
+            let applied = self.apply_delta(now, delta);
+            handled = handled.and_then(|()| self.check_extent(from, delta, &applied, &names.heads));
+            match applied {
                 Applied::Advanced => is_news = true,
                 Applied::Gap { known } => {
                     wanted.insert(delta.owner.clone(), known);
@@ -279,13 +287,13 @@ impl Control {
         }
         if !wanted.is_empty() {
             self.pull(from, wanted.into_values().collect(), names.token);
-            return;
+            return handled;
         }
         let Some(exchange) = self.exchanges.get_mut(from) else {
-            return;
+            return handled;
         };
         if exchange.token != names.token {
-            return;
+            return handled;
         }
         if let Stage::Names { current, remaining } = &mut exchange.stage
             && names.truncated
@@ -296,6 +304,7 @@ impl Control {
                 .for_each(|bucket| remaining.push_front(bucket));
         }
         self.continue_exchange(now, from);
+        handled
     }
 
     /// Asks for what these heads lack, as far as a message holds.

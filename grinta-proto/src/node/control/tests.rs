@@ -1,9 +1,10 @@
 //! Stories of whole fabrics of control tiers: here those of names, members in `members`, who a node
-//! is in `identity`, what the wrapper of foca remedies in `remedies`, and what is promised in
-//! `figures`.
+//! is in `identity`, who holds too many names in `limits`, what the wrapper of foca remedies in
+//! `remedies`, and what is promised in `figures`.
 
 mod figures;
 mod identity;
+mod limits;
 mod members;
 mod remedies;
 

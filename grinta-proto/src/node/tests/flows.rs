@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-use crate::node::control::ClaimError;
+use crate::node::control::{ClaimError, NameLimit};
 use crate::node::testing::{Guise, World, accepted, endpoint_name, node_name, open, request};
 use crate::node::{
     Choice, DialCause, DialError, DialRequest, DialStage, Dialled, EndpointRefusal, Event,
@@ -271,6 +271,21 @@ fn a_name_that_another_holds_is_refused_with_its_owner() {
         name: endpoint_name("service"),
     });
     assert_eq!(world.claim("b", "service", 1), Err(held));
+}
+
+#[test]
+fn a_name_past_the_limit_of_a_node_is_refused_until_another_is_released() {
+    let mut world = World::new(1);
+    world.start_with("a", &[], |config| config.limits.names_per_node_max = 1);
+    world.join("a").unwrap();
+    let held = world.claim("a", "service", 1).unwrap();
+    let refused = EndpointRefusal::Claim(ClaimError::TooMany {
+        limit: NameLimit::NamesPerNode,
+        most: 1,
+    });
+    assert_eq!(world.claim("a", "another", 1), Err(refused));
+    world.node("a").close_endpoint(held);
+    world.claim("a", "another", 1).unwrap();
 }
 
 #[test]

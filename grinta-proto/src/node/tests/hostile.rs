@@ -7,10 +7,12 @@ use std::time::Duration;
 use bytes::BytesMut;
 use quinn_proto::StreamId;
 
-use crate::node::testing::{Ends, Guise, Stranger, World, node_name, open};
+use crate::name::Session;
+use crate::node::testing::{Ends, Guise, Stranger, World, endpoint_name, node_name, open};
 use crate::node::{ConnectError, DialCause, EndpointId, JoinError};
+use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Stamp, Version};
 use crate::wire::code::Code;
-use crate::wire::control::ControlMessage;
+use crate::wire::control::{ControlMessage, Names, Rumour};
 use crate::wire::frame::encode_length;
 use crate::wire::stream::Direction;
 
@@ -23,7 +25,24 @@ struct Siege {
 
 impl Siege {
     fn begin() -> Self {
-        let mut world = World::of(1, &["a", "b"]);
+        Self::around(World::of(1, &["a", "b"]))
+    }
+
+    /// Around two nodes that allow each node a few names.
+    fn of_few_names() -> Self {
+        let mut world = World::new(1);
+        for (name, neighbours) in [("a", &[][..]), ("b", &["a"])] {
+            world.start_with(name, neighbours, |config| {
+                config.limits.names_per_node_max = NAMES_MAX;
+            });
+            world.join(name).unwrap();
+        }
+        let mut siege = Self::around(world);
+        siege.world.greet("mallory", "a");
+        siege
+    }
+
+    fn around(mut world: World) -> Self {
         let endpoint = world.serve("a", "service", "b");
         let honest = world.flow("b", "a", (endpoint, "service"));
         let credentials = world.credentials(&["mallory"]);
@@ -47,6 +66,17 @@ impl Siege {
         let mut siege = Self::begin();
         siege.world.call("mallory", "a");
         siege
+    }
+
+    /// The stranger says something on its control stream.
+    fn tell(&mut self, message: &ControlMessage) {
+        let mut bytes = BytesMut::new();
+        message.encode(&mut bytes);
+        let control = StreamId::new(quinn_proto::Side::Client, quinn_proto::Dir::Bi, 0);
+        self.world
+            .stranger("mallory")
+            .write(control, &frame(&bytes));
+        self.world.run_for(Duration::from_millis(10));
     }
 
     fn say(&mut self, bytes: &[u8]) -> StreamId {
@@ -110,6 +140,7 @@ fn opening() -> BytesMut {
 
 const GARBAGE: [u8; 64] = [0xa5; 64];
 const EIGHT_GIB: usize = 8 << 30;
+const NAMES_MAX: usize = 4;
 
 #[test]
 fn datagrams_of_anything_from_anywhere_are_dropped() {
@@ -441,6 +472,81 @@ fn data_without_end_behind_an_opening_stops_at_the_window() {
     siege.world.exchange(siege.honest);
     siege.world.stranger("mallory").reset(stream, Code::User(1));
     siege.world.run_for(Duration::from_millis(10));
+    siege.assert_peace();
+}
+
+/// A claim by `owner` of its names from `after` on.
+fn claims(owner: &str, after: u64, count: u64) -> OwnerDelta {
+    let claim = |version| Claim {
+        name: endpoint_name(&format!("{owner}.{version}")),
+        version: Version(version),
+        stamp: Stamp::default(),
+        state: ClaimState::Exclusive,
+    };
+    OwnerDelta {
+        owner: node_name(owner),
+        session: Session(1),
+        after: Version(after),
+        upto: Version(after + count),
+        floor: Version(0),
+        claims: (after + 1..=after + count).map(claim).collect(),
+    }
+}
+
+fn names(delta: OwnerDelta, told_of: u64) -> ControlMessage {
+    let head = OwnerHead {
+        owner: delta.owner.clone(),
+        session: delta.session,
+        version: Version(told_of),
+        floor: delta.floor,
+    };
+    ControlMessage::Names(Names {
+        heads: vec![head],
+        deltas: vec![delta],
+        token: 0,
+        truncated: false,
+    })
+}
+
+#[test]
+fn a_peer_that_holds_more_names_than_it_may_is_cut_off() {
+    let most = NAMES_MAX as u64;
+    let rumour = |delta| {
+        ControlMessage::Rumour(Rumour {
+            deltas: vec![delta],
+            ..Rumour::default()
+        })
+    };
+    for excess in [
+        rumour(claims("mallory", most, 1)),
+        names(claims("mallory", most, 1), most + 1),
+        // One who says that this is not all yet may still release some of it, up to a bound.
+        names(claims("mallory", most, most + 1), 1_000_000),
+    ] {
+        let mut siege = Siege::of_few_names();
+        siege.tell(&rumour(claims("mallory", 0, most)));
+        assert_eq!(siege.world.stranger("mallory").closed(), None);
+        siege.tell(&excess);
+        let counters = siege.world.node("a").counters();
+        assert_eq!((counters.names_exceeded, counters.violations), (1, 0));
+        siege.assert_closed(Code::TooManyNames);
+    }
+}
+
+#[test]
+fn hearsay_of_too_many_names_costs_nothing_and_nobody() {
+    let mut siege = Siege::of_few_names();
+    let most = NAMES_MAX as u64;
+    let before = siege.world.node("a").control.directory().names_held();
+    for round in 0..50 {
+        let all = names(claims("carol", round * most, most), 1_000_000);
+        siege.tell(&all);
+        let held = siege.world.node("a").control.directory().names_held();
+        assert!(held - before <= 2 * NAMES_MAX, "{held}");
+    }
+    assert_eq!(siege.world.stranger("mallory").closed(), None);
+    assert_eq!(siege.world.node("a").counters().names_exceeded, 0);
+    siege.world.serve("b", "another", "a");
     siege.assert_peace();
 }
 

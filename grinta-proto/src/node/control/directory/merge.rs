@@ -1,9 +1,8 @@
 //! How replicas learn from each other: deltas in, deltas out.
 
-use super::Directory;
-use super::index::Holder;
-use super::owners::{Entry, LOCAL, OwnerId, Tally};
-use crate::name::{EndpointName, Session};
+use super::owners::{Entry, LOCAL, OwnerId};
+use super::{Directory, NameLimit};
+use crate::name::Session;
 use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Version};
 
 /// What a claim takes in a delta besides its name, in bytes: more than its encoding ever does.
@@ -22,10 +21,10 @@ pub enum Applied {
         /// How far this replica reaches.
         known: OwnerHead,
     },
-    /// The delta was applied up to a limit of names; the rest was left.
+    /// The delta was applied up to a limit; the rest was left.
     Full {
         /// The limit.
-        limit: usize,
+        limit: NameLimit,
     },
     /// Nothing was applied.
     Refused(Refusal),
@@ -211,7 +210,7 @@ impl Directory {
             .partition_point(|claim| claim.version <= reached);
         for claim in &delta.claims[news..] {
             self.void_untold(id, claim.version);
-            if let Some(limit) = self.limit_reached(id, &claim.name, claim.state) {
+            if let Err(limit) = self.make_room(id, claim) {
                 return Applied::Full { limit };
             }
             self.clock.observe(claim.stamp);
@@ -251,10 +250,10 @@ impl Directory {
         };
         let owner = &mut self.owners[id];
         if let Some(replaced) = filed.replaced.and_then(|version| owner.remove(version)) {
-            self.totals.subtract(replaced.state);
+            self.totals.subtract(replaced.state, &replaced.name);
         }
         self.changes.note(&self.owners, &filed.name, filed.change);
-        self.totals.add(claim.state);
+        self.totals.add(claim.state, &claim.name);
         self.owners[id].insert(
             claim.version,
             Entry::new(filed.name, claim.stamp, claim.state),
@@ -296,44 +295,14 @@ impl Directory {
         }
     }
 
-    /// The first limit that a claim would exceed.
-    pub(super) fn limit_reached(
-        &self,
-        id: OwnerId,
-        name: &EndpointName,
-        state: ClaimState,
-    ) -> Option<usize> {
-        let bounds = [
-            (self.owners[id].tally, self.limits.names_per_owner_max),
-            (self.totals, self.limits.names_max),
-        ];
-        let has_room = |&(tally, limit): &(Tally, usize)| {
-            tally.held < limit && tally.total() < limit.saturating_mul(2)
-        };
-        if bounds.iter().all(has_room) {
-            return None;
-        }
-        let earlier = self.holder(id, name);
-        let more_held = state.is_held() && !earlier.is_some_and(Holder::is_held);
-        let reached = bounds.into_iter().find(|&(tally, limit)| {
-            (more_held && tally.held >= limit)
-                || (earlier.is_none() && tally.total() >= limit.saturating_mul(2))
-        });
-        reached.map(|(_, limit)| limit)
-    }
-
-    fn holder(&self, id: OwnerId, name: &EndpointName) -> Option<&Holder> {
-        self.index.get(name)?.of(id)
-    }
-
-    fn erase(&mut self, id: OwnerId, version: Version) {
+    pub(super) fn erase(&mut self, id: OwnerId, version: Version) {
         if let Some(entry) = self.owners[id].remove(version) {
             self.unlink(id, &entry);
         }
     }
 
     fn unlink(&mut self, id: OwnerId, entry: &Entry) {
-        self.totals.subtract(entry.state);
+        self.totals.subtract(entry.state, &entry.name);
         let change = self.index.remove(&self.owners, id, &entry.name);
         self.changes.note(&self.owners, &entry.name, change);
     }

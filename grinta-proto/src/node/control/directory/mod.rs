@@ -35,11 +35,17 @@
 //!
 //! # Limits
 //!
-//! [`DirectoryLimits`] bound the names held. As many releases again may be remembered.
+//! [`DirectoryLimits`] bound what a claim may add, by names and by the bytes of names. Replicas of
+//! one owner are bounded at twice that, `limits` says why. An honest owner stays within its bound
+//! at every replica; of one that does not, a replica takes what fits, in the order of versions, and
+//! stops: the set is valid, its owner's other names are not known there, and all other owners'
+//! sets converge as ever. It takes no more of that owner until the owner is back within its limit
+//! or begins a new session, and both void what is held.
 
 mod change;
 mod clock;
 mod index;
+mod limits;
 mod lookup;
 mod merge;
 mod owners;
@@ -51,6 +57,7 @@ use std::time::Duration;
 
 pub use change::{Change, Standing};
 pub use clock::STAMP_LEAD_MAX;
+pub use limits::{DirectoryLimits, NameLimit};
 pub use lookup::{Listing, Located, NEAR_WALK_MAX, Page, Resolution, SCAN_WALK_MAX};
 pub use merge::{Applied, CLAIM_OVERHEAD, Refusal};
 pub use owners::BUCKETS;
@@ -75,19 +82,6 @@ pub struct Directory {
     /// Owners of whom the watchers were not told all of the latest verdict.
     telling: BTreeSet<OwnerId>,
     changes: Changes,
-}
-
-/// Bounds on what a directory holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DirectoryLimits {
-    /// Names that all owners together hold. Default 1,000,000: a replica of a quarter gigabyte at
-    /// the most, while as many releases are remembered about twice that.
-    pub names_max: usize,
-    /// Names that one owner holds. Default 100,000.
-    pub names_per_owner_max: usize,
-    /// Owners that are known by their claims alone. Default 16,384: eight times the members that
-    /// a fabric is made for, as those that went down are remembered too.
-    pub owners_max: usize,
 }
 
 /// What a claim is for, and what becomes of it if another serves the name.
@@ -129,11 +123,13 @@ pub enum ClaimError {
         /// The name.
         name: EndpointName,
     },
-    /// A limit of names is reached.
-    #[error("the directory's limit of {limit} names is reached; release some, or raise the limit")]
+    /// A limit on names is reached.
+    #[error("`{limit}` is reached ({most}); release some names, or raise it at all nodes")]
     TooMany {
-        /// The limit.
-        limit: usize,
+        /// Which limit.
+        limit: NameLimit,
+        /// Its value.
+        most: usize,
     },
 }
 
@@ -234,8 +230,9 @@ impl Directory {
                 });
             }
         };
-        if let Some(limit) = self.limit_reached(LOCAL, &name, state) {
-            return Err(ClaimError::TooMany { limit });
+        if let Some(limit) = self.limit_of_claims(&name) {
+            let most = self.limits.most(limit);
+            return Err(ClaimError::TooMany { limit, most });
         }
         self.place(&name, state, unix_time);
         self.standings.insert(name, standing);
@@ -267,8 +264,11 @@ impl Directory {
         );
         self.changes.forget_ours(name);
         // Half is kept, so that the floor moves once in many releases.
-        if self.owners[LOCAL].tally.released > self.limits.names_per_owner_max {
-            self.forget_releases(self.limits.names_per_owner_max / 2);
+        while self
+            .limits
+            .exceeded_by_releases(self.owners[LOCAL].tally.released)
+        {
+            self.forget_releases(self.owners[LOCAL].tally.released.names / 2);
         }
         self.owners.rehash(LOCAL);
         true
@@ -294,12 +294,12 @@ impl Directory {
     /// changes have been made as a refill has to carry.
     pub fn collect(&mut self, keep: usize) -> usize {
         let Tally { held, released } = self.owners[LOCAL].tally;
-        if released <= held.max(keep.saturating_mul(2)) {
+        if released.names <= held.names.max(keep.saturating_mul(2)) {
             return 0;
         }
         self.forget_releases(keep);
         self.owners.rehash(LOCAL);
-        released - self.owners[LOCAL].tally.released
+        released.names - self.owners[LOCAL].tally.released.names
     }
 
     /// A member is up (alive or suspect), in its run `session`. Its claims count from now on, and
@@ -465,13 +465,13 @@ impl Directory {
     /// How many names are held, by all owners together; a name counts once for each.
     #[must_use]
     pub fn names_held(&self) -> usize {
-        self.totals.held
+        self.totals.held.names
     }
 
     /// How many releases are remembered, of all owners together.
     #[must_use]
     pub fn releases_kept(&self) -> usize {
-        self.totals.released
+        self.totals.released.names
     }
 
     /// How many changes wait for [`Directory::poll_change`], at most.
@@ -492,13 +492,13 @@ impl Directory {
             candidates.check_invariants(&self.owners, name);
             for holder in candidates.iter() {
                 indexed += 1;
-                totals.add(holder.state);
+                totals.add(holder.state, name);
             }
         }
         let owned: usize = self
             .owners
             .iter()
-            .map(|(_, owner)| owner.tally.total())
+            .map(|(_, owner)| owner.tally.total().names)
             .sum();
         assert_eq!(
             indexed, owned,
@@ -511,7 +511,7 @@ impl Directory {
         );
         assert_eq!(
             self.standings.len(),
-            self.owners[LOCAL].tally.held,
+            self.owners[LOCAL].tally.held.names,
             "standings drifted"
         );
         for name in self.standings.keys() {
@@ -602,7 +602,13 @@ impl Directory {
 
     fn forget_releases(&mut self, keep: usize) {
         let owner = &self.owners[LOCAL];
-        let Some(last) = owner.tally.released.saturating_sub(keep).checked_sub(1) else {
+        let Some(last) = owner
+            .tally
+            .released
+            .names
+            .saturating_sub(keep)
+            .checked_sub(1)
+        else {
             return;
         };
         let (floor, _) = owner
@@ -611,15 +617,5 @@ impl Directory {
             .nth(last)
             .expect("all releases counted lie above the floor");
         self.raise_floor(LOCAL, floor);
-    }
-}
-
-impl Default for DirectoryLimits {
-    fn default() -> Self {
-        Self {
-            names_max: 1_000_000,
-            names_per_owner_max: 100_000,
-            owners_max: 16_384,
-        }
     }
 }

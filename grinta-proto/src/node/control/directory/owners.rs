@@ -69,11 +69,18 @@ pub(super) struct Telling {
     pub(super) below: bool,
 }
 
-/// How many claims hold a name, and how many released one.
+/// The claims that hold a name, and those that released one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Tally {
-    pub(super) held: usize,
-    pub(super) released: usize,
+    pub(super) held: Weight,
+    pub(super) released: Weight,
+}
+
+/// How many claims there are, and how many bytes their names take together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Weight {
+    pub(super) names: usize,
+    pub(super) bytes: usize,
 }
 
 /// Digests of the owners, each bucket's and the whole's: sums, so that order is nothing.
@@ -234,8 +241,15 @@ impl Owner {
             .map(|(&version, entry)| (version, entry))
     }
 
+    /// The last of the claims past `version`: one that awaits confirmation, if a refill reached
+    /// there.
+    pub(super) fn last_claim_past(&self, version: Version) -> Option<Version> {
+        let (&last, _) = self.claims.last_key_value()?;
+        (last > version).then_some(last)
+    }
+
     pub(super) fn insert(&mut self, version: Version, entry: Entry) {
-        self.tally.add(entry.state);
+        self.tally.add(entry.state, &entry.name);
         let displaced = self.claims.insert(version, entry);
         assert!(
             displaced.is_none(),
@@ -246,7 +260,7 @@ impl Owner {
 
     pub(super) fn remove(&mut self, version: Version) -> Option<Entry> {
         let entry = self.claims.remove(&version)?;
-        self.tally.subtract(entry.state);
+        self.tally.subtract(entry.state, &entry.name);
         Some(entry)
     }
 
@@ -322,7 +336,7 @@ impl Owner {
         let mut tally = Tally::default();
         for (&version, entry) in &self.claims {
             let name = &entry.name;
-            tally.add(entry.state);
+            tally.add(entry.state, name);
             assert!(
                 version > Version(0),
                 "{}: {name} is claimed at version 0",
@@ -385,19 +399,26 @@ impl Entry {
 }
 
 impl Tally {
-    pub(super) fn total(self) -> usize {
-        self.held + self.released
+    pub(super) fn total(self) -> Weight {
+        Weight {
+            names: self.held.names + self.released.names,
+            bytes: self.held.bytes + self.released.bytes,
+        }
     }
 
-    pub(super) fn add(&mut self, state: ClaimState) {
-        *self.of(state) += 1;
+    pub(super) fn add(&mut self, state: ClaimState, name: &EndpointName) {
+        let weight = self.of(state);
+        weight.names += 1;
+        weight.bytes += name.as_str().len();
     }
 
-    pub(super) fn subtract(&mut self, state: ClaimState) {
-        *self.of(state) -= 1;
+    pub(super) fn subtract(&mut self, state: ClaimState, name: &EndpointName) {
+        let weight = self.of(state);
+        weight.names -= 1;
+        weight.bytes -= name.as_str().len();
     }
 
-    fn of(&mut self, state: ClaimState) -> &mut usize {
+    fn of(&mut self, state: ClaimState) -> &mut Weight {
         match state {
             ClaimState::Exclusive | ClaimState::Shared => &mut self.held,
             ClaimState::Released => &mut self.released,

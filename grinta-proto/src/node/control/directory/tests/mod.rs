@@ -1,6 +1,7 @@
 //! The directory at work: several replicas that learn from each other.
 
 mod algebra;
+mod limits;
 mod model;
 mod shared;
 mod stories;

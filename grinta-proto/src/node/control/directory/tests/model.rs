@@ -261,7 +261,7 @@ impl World {
                 assert!(!held && mode == ClaimMode::Exclusive);
                 assert_eq!(serving[0], (owner.as_str(), ClaimState::Shared));
             }
-            Err(ClaimError::TooMany { limit }) => panic!("{limit} names are not reached"),
+            Err(ClaimError::TooMany { limit, .. }) => panic!("{limit} is not reached"),
         }
         by
     }

@@ -65,7 +65,10 @@ fn a_claim_says_at_once_why_it_is_refused() {
     );
     assert_eq!(
         ada.claim(endpoint("three"), ClaimMode::Exclusive, at(1)),
-        Err(ClaimError::TooMany { limit: 2 })
+        Err(ClaimError::TooMany {
+            limit: NameLimit::NamesPerNode,
+            most: 2
+        })
     );
     assert_eq!(
         ada.head(&node("ada")),
@@ -498,48 +501,6 @@ fn a_claim_that_its_owner_denied_is_skipped_until_the_owner_says_more() {
     assert!(
         !ada.mark_stale(&endpoint("svc"), &dialled),
         "we know what we serve"
-    );
-}
-
-#[test]
-fn a_replica_stops_at_the_limit_of_names_with_a_valid_prefix() {
-    let mut ada = directory("ada");
-    for number in 0..5 {
-        ada.claim(
-            endpoint(&format!("svc-{number}")),
-            ClaimMode::Exclusive,
-            at(0),
-        )
-        .unwrap();
-    }
-    let limits = DirectoryLimits {
-        names_max: 3,
-        ..DirectoryLimits::default()
-    };
-    let mut bob = Directory::new(node("bob"), Session(1), limits);
-    assert_eq!(bob.apply(&whole(&ada, "ada")), Applied::Full { limit: 3 });
-    assert_eq!(bob.head(&node("ada")), head("ada", 1, 3, 0));
-    bob.check_invariants();
-    assert_eq!(
-        bob.claim(endpoint("mine"), ClaimMode::Exclusive, at(0)),
-        Err(ClaimError::TooMany { limit: 3 })
-    );
-
-    for number in 0..3 {
-        ada.release(&endpoint(&format!("svc-{number}")));
-    }
-    assert_eq!(bob.apply(&whole(&ada, "ada")), Applied::Full { limit: 3 });
-    assert_eq!(
-        bob.head(&node("ada")),
-        head("ada", 1, 3, 0),
-        "versions are taken in order"
-    );
-    force_collect(&mut ada);
-    assert_eq!(bob.apply(&whole(&ada, "ada")), Applied::Advanced);
-    assert_eq!(bob.names_held(), 2);
-    assert_eq!(
-        bob.claim(endpoint("mine"), ClaimMode::Exclusive, at(0)),
-        Ok(Standing::Owner)
     );
 }
 
