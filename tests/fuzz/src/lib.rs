@@ -10,6 +10,7 @@
 //! - [`names`]: exactly the documented strings are names.
 //! - [`certificates`]: any bytes are credentials, or are refused.
 //! - [`directory`]: replicas converge, whatever the order, the cuts and the lies.
+//! - [`plans`]: no plan breaks an invariant of the simulator's control tier.
 //! - [`nodes`]: whole nodes take anything from anyone, and serve the honest afterwards.
 //!
 //! Nothing here reads a clock, draws randomness or keeps state between two inputs: an input means
@@ -24,6 +25,7 @@ pub mod names;
 pub mod nodes;
 mod peer;
 mod pki;
+pub mod plans;
 pub mod seeds;
 mod speech;
 mod toy;
@@ -52,6 +54,8 @@ pub enum Tier {
     Structure,
     /// Milliseconds: whole nodes in virtual time.
     Node,
+    /// Tens of milliseconds: a fabric in the simulator, with minutes of virtual time.
+    Simulation,
 }
 
 /// All targets.
@@ -90,6 +94,11 @@ pub const TARGETS: &[Target] = &[
         name: "directory_ops",
         run: directory::directory_ops,
         tier: Tier::Structure,
+    },
+    Target {
+        name: "sim_control",
+        run: plans::sim_control,
+        tier: Tier::Simulation,
     },
     Target {
         name: "node_pair",

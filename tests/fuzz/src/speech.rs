@@ -7,9 +7,9 @@ use std::time::Duration;
 use arbitrary::{Result, Unstructured};
 use grinta_proto::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Stamp, Version};
 use grinta_proto::wire::control::{
-    BUCKETS_MAX, ControlMessage, Health, LabelChange, Labelling, MemberIdentity, MemberRecord,
-    MemberUpdate, NameHeads, NamePull, Names, Rumour, SwimHeader, SwimKind, SwimPacket, SyncReply,
-    SyncRequest,
+    BUCKETS_MAX, ControlMessage, Health, LabelChange, Labelling, MemberAnswer, MemberDigest,
+    MemberIdentity, MemberRecord, MemberUpdate, NameAnswer, NameHeads, NamePull, NameQuery,
+    NameView, Names, Rumour, SwimHeader, SwimKind, SwimPacket, SyncReply, SyncRequest,
 };
 use grinta_proto::{EndpointName, Labels, NodeName, Session};
 
@@ -18,7 +18,7 @@ pub(crate) const NODES: [&str; 5] = ["alice", "bob", "mallory", "nobody", "ghost
 
 /// A message of any kind.
 pub(crate) fn message(u: &mut Unstructured<'_>) -> Result<ControlMessage> {
-    Ok(match u.int_in_range(0..=9)? {
+    Ok(match u.int_in_range(0..=13)? {
         0 => ControlMessage::Swim(swim_packet(u)?),
         1 => ControlMessage::Rumour(Rumour {
             deltas: some(u, delta)?,
@@ -58,7 +58,29 @@ pub(crate) fn message(u: &mut Unstructured<'_>) -> Result<ControlMessage> {
             truncated: u.arbitrary()?,
         }),
         8 => ControlMessage::Leave(identity(u)?),
-        _ => ControlMessage::LeaveAcknowledged(identity(u)?),
+        9 => ControlMessage::LeaveAcknowledged(identity(u)?),
+        10 => {
+            let first = u.arbitrary()?;
+            let last = u.int_in_range(first..=u32::MAX)?;
+            ControlMessage::MemberDigest(MemberDigest {
+                token: u.arbitrary()?,
+                first,
+                last,
+                digests: some(u, |u| u.int_in_range(first..=last))?,
+            })
+        }
+        11 => ControlMessage::MemberAnswer(MemberAnswer {
+            token: u.arbitrary()?,
+            unknown: some(u, |u| u.arbitrary())?,
+        }),
+        12 => ControlMessage::NameQuery(NameQuery {
+            query: number(u)?,
+            name: endpoint(u)?,
+        }),
+        _ => ControlMessage::NameAnswer(NameAnswer {
+            query: number(u)?,
+            view: view(u)?,
+        }),
     })
 }
 
@@ -155,6 +177,21 @@ fn record(u: &mut Unstructured<'_>) -> Result<MemberRecord> {
             None
         },
         gone_for: Duration::from_secs(u.arbitrary::<u32>()?.into()),
+    })
+}
+
+fn view(u: &mut Unstructured<'_>) -> Result<NameView> {
+    Ok(match u.int_in_range(0..=3)? {
+        0 => NameView::Owned {
+            owner: node(u)?,
+            stamp: Stamp {
+                unix_ms: u.arbitrary()?,
+                counter: u.arbitrary()?,
+            },
+        },
+        1 => NameView::Nobody,
+        2 => NameView::NotSynced,
+        _ => NameView::Busy,
     })
 }
 

@@ -40,6 +40,7 @@ targets! {
     node_certified_peer
     node_pair
     node_unauthenticated
+    sim_control
 }
 
 #[test]
@@ -159,6 +160,7 @@ fn inputs(tier: Tier) -> u64 {
         Tier::Codec => 5_000,
         Tier::Structure => 500,
         Tier::Node => 100,
+        Tier::Simulation => 20,
     })
 }
 
