@@ -234,6 +234,33 @@ fn a_server_that_restarts_at_another_address_is_reached_by_the_next_dial() {
     }
 }
 
+/// Among many it may be long until the server itself gets in touch with a node that has a connection
+/// to its earlier run: it is gossip that tells of it.
+#[test]
+fn a_server_that_restarts_among_many_is_reached_over_no_connection_to_its_earlier_run() {
+    for seed in 0..5 {
+        let names = [
+            "c", "a", "b", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p",
+        ];
+        let mut world = World::of(seed, &names);
+        let endpoint = world.serve("b", "service", "a");
+        let ends = world.flow("a", "b", (endpoint, "service"));
+        world.exchange(ends);
+        world.crash("b");
+        world.relocate("b");
+        world.start("b", &["c"]);
+        world.join("b").unwrap();
+        let endpoint = world.claim("b", "service", 4).unwrap();
+        let begun = world.now;
+        let dial = world.dial("a", "service");
+        world.accept("b", endpoint);
+        let dialled = world.dialled("a", dial);
+        assert!(dialled.is_ok(), "seed {seed}: {dialled:?}");
+        let took = world.now - begun;
+        assert!(took < PROBE_INTERVAL, "seed {seed}: {took:?}");
+    }
+}
+
 fn patient_dial(world: &mut World, name: &'static str) -> DialId {
     world.node(name).dial(DialRequest {
         timeout: Duration::from_secs(10),
@@ -253,5 +280,7 @@ fn is_not_found(error: &DialError) -> bool {
     )
 }
 
+/// By the preset for tests.
+const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 /// A probe round, its suspicion, and the idle time-out, by the preset for tests.
 const DETECTION_MAX: Duration = Duration::from_secs(4);
