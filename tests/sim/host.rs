@@ -5,14 +5,15 @@ use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use grinta_proto::{Builder, Credentials, Fabric, StartError};
 
 use crate::crypto::{self, Entropy};
 use crate::draw::Purpose;
-use crate::io::{SimDriver, SimIo};
+use crate::io::{Port, SimDriver, SimIo};
 use crate::network::HostId;
+use crate::simulation::Sleep;
 use crate::world::{Kind, World};
 
 /// A simulated machine: starts nodes and runs application code, crashes, pauses, comes back.
@@ -216,6 +217,27 @@ impl Host {
         let epoch = unix_time.saturating_sub(self.world.now.get());
         self.world
             .with_host(self.id, |host| host.unix_epoch = epoch);
+    }
+
+    /// The host of this name in the same world; a new one if there is none.
+    pub(crate) fn another(&self, name: &str) -> Self {
+        self.world.host(name)
+    }
+
+    /// A socket of this host for whoever is no node, at any port that is free.
+    pub(crate) fn open_port(&self) -> Port {
+        let address = SocketAddr::new(self.ip(), 0);
+        Port::bind(&self.world, self.id, address).expect("a host has free ports")
+    }
+
+    /// What the monotonic clock shows.
+    pub(crate) fn instant(&self) -> Instant {
+        self.world.epoch + self.now()
+    }
+
+    /// Sleeps in virtual time.
+    pub(crate) fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + use<> {
+        Sleep::new(&self.world, self.now() + duration)
     }
 
     /// The time since the start of the simulation.

@@ -64,6 +64,50 @@ impl SimIo {
     }
 }
 
+/// A UDP socket for whoever is no node.
+pub(crate) struct Port {
+    world: Rc<World>,
+    host: HostId,
+    address: SocketAddr,
+}
+
+impl Port {
+    pub(crate) fn bind(world: &Rc<World>, host: HostId, address: SocketAddr) -> io::Result<Self> {
+        Ok(Self {
+            address: world.bind(host, address)?,
+            host,
+            world: Rc::clone(world),
+        })
+    }
+
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The next datagram that has arrived, and where it says that it comes from.
+    pub(crate) fn receive(&self) -> Option<(SocketAddr, Rc<[u8]>)> {
+        let datagram = self.world.receive(self.address, std::task::Waker::noop())?;
+        Some((datagram.from, datagram.payload))
+    }
+
+    /// Sends a datagram from here, or one that says that it comes from elsewhere.
+    pub(crate) fn send(&self, spoofed: Option<SocketAddr>, to: SocketAddr, payload: &[u8]) {
+        let datagram = Datagram {
+            from: spoofed.unwrap_or(self.address),
+            to,
+            ecn: None,
+            payload: Rc::from(payload),
+        };
+        self.world.send_from(Some(self.host), datagram);
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        self.world.unbind(self.address);
+    }
+}
+
 impl SimDriver {
     pub(crate) const fn new(driver: Driver<SimIo>, entropy: Entropy) -> Self {
         Self { driver, entropy }

@@ -28,6 +28,8 @@ pub(crate) struct Oracle {
 #[derive(Debug, Default)]
 pub(crate) struct View {
     pub(crate) members: BTreeMap<NodeName, Member>,
+    /// Those who left while this node did not take part.
+    missed: BTreeSet<NodeId>,
     /// Those of whom a later run was told, and not yet what it is.
     renewed: BTreeSet<NodeName>,
     pub(crate) lost: BTreeSet<EndpointName>,
@@ -71,6 +73,12 @@ impl Oracle {
     pub(crate) fn leaves(&mut self, now: Duration, id: NodeId) {
         self.running.remove(&id);
         self.left.insert(id, now);
+        let running = &self.running;
+        for (other, view) in (0..).map(NodeId).zip(&mut self.views) {
+            if !running.contains(&other) {
+                view.missed.insert(id);
+            }
+        }
         self.views[id.index()].lost.clear();
     }
 
@@ -206,11 +214,10 @@ impl Oracle {
         }
         let about = node_of(&member.name);
         if kind == "down" && self.is_calm(now) && !self.views[id.index()].members.is_empty() {
-            if self
-                .left
-                .get(&about)
-                .is_some_and(|left| now - *left < HEAL_BOUND)
-            {
+            // Who was not there is told by others, and doubts it as it would doubt a Down.
+            let was_there = !self.views[id.index()].missed.contains(&about);
+            let left = self.left.get(&about);
+            if was_there && left.is_some_and(|left| now - *left < HEAL_BOUND) {
                 let what = format!("{} left and is held down", member.name);
                 return Err((Invariant::M6, what));
             }

@@ -130,11 +130,7 @@ impl Simulation {
 
     /// Sleeps in virtual time, beside all hosts.
     pub fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + use<> {
-        Sleep {
-            until: self.now() + duration,
-            world: Rc::clone(&self.world),
-            waker: None,
-        }
+        Sleep::new(&self.world, self.now() + duration)
     }
 
     /// Runs a task that belongs to no host.
@@ -289,10 +285,20 @@ impl fmt::Debug for Simulation {
 }
 
 /// Ready once it is time.
-struct Sleep {
+pub(crate) struct Sleep {
     world: Rc<World>,
     until: Duration,
     waker: Option<Waker>,
+}
+
+impl Sleep {
+    pub(crate) fn new(world: &Rc<World>, until: Duration) -> Self {
+        Self {
+            until,
+            world: Rc::clone(world),
+            waker: None,
+        }
+    }
 }
 
 impl Future for Sleep {

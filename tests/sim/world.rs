@@ -36,6 +36,8 @@ pub(crate) struct World {
     translations: RefCell<BTreeMap<SocketAddr, SocketAddr>>,
     /// What waits on jammed links.
     jammed: RefCell<Vec<Datagram>>,
+    /// What was sent last, if somebody taps the network.
+    tap: RefCell<Option<VecDeque<Datagram>>>,
     /// A socket whose timer was due again and again at one moment.
     restless: Cell<Option<SocketAddr>>,
 }
@@ -132,6 +134,7 @@ impl World {
             sockets_bound: Cell::new(0),
             translations: RefCell::default(),
             jammed: RefCell::default(),
+            tap: RefCell::default(),
             restless: Cell::new(None),
         })
     }
@@ -263,6 +266,19 @@ impl World {
         self.sockets.borrow_mut().remove(&address);
     }
 
+    /// Begins to remember what is sent.
+    pub(crate) fn tap(&self) {
+        self.tap.borrow_mut().get_or_insert_default();
+    }
+
+    /// What was sent to an address of late, and from where.
+    pub(crate) fn tapped(&self, to: SocketAddr) -> Vec<(SocketAddr, Rc<[u8]>)> {
+        let tap = self.tap.borrow();
+        let datagrams = tap.iter().flatten().filter(|datagram| datagram.to == to);
+        let parts = |datagram: &Datagram| (datagram.from, Rc::clone(&datagram.payload));
+        datagrams.map(parts).collect()
+    }
+
     /// A socket whose timer was due again and again at one moment, if there was one.
     pub(crate) const fn restless(&self) -> Option<SocketAddr> {
         self.restless.get()
@@ -302,6 +318,12 @@ impl World {
         if let Some(host) = host {
             let length = datagram.payload.len() as u64;
             self.with_host(host, |host| host.bytes_sent += length);
+        }
+        if let Some(tap) = &mut *self.tap.borrow_mut() {
+            tap.push_back(datagram.clone());
+            if tap.len() > TAPPED_MAX {
+                tap.pop_front();
+            }
         }
         self.send_from(host, datagram);
     }
@@ -476,6 +498,9 @@ const INBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// Datagrams that wait on jammed links; further ones are lost.
 const JAMMED_MAX: usize = 20_000;
+
+/// Datagrams that are remembered of those that were sent last.
+const TAPPED_MAX: usize = 200;
 
 /// What counts as one moment to a timer.
 const MOMENT: Duration = Duration::from_micros(100);

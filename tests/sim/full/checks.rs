@@ -281,7 +281,14 @@ fn check_limits(snapshot: &Snapshot) -> Result<(), Finding> {
     let usage = &snapshot.usage;
     let whole = [
         ("connections", usage.connections),
-        ("handshakes", usage.handshakes),
+        (
+            "handshakes",
+            Level {
+                // Beyond the limit newcomers prove their address first.
+                limit: 2 * usage.handshakes.limit,
+                ..usage.handshakes
+            },
+        ),
         ("endpoints", usage.endpoints),
         ("dials", usage.dials),
         ("held", usage.held),

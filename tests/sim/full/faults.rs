@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::futures::Signal;
 use super::phases::Phase;
 use super::{Item, Stage};
 use crate::network::{CutId, HostId, Network};
@@ -26,6 +27,8 @@ pub(super) struct Active {
     cuts: Vec<CutId>,
     /// How often it has come and gone.
     turns: u32,
+    /// Ends an attack.
+    stop: Option<Rc<Signal>>,
 }
 
 impl Stage {
@@ -49,6 +52,7 @@ impl Stage {
             fault: fault.clone(),
             cuts: Vec::new(),
             turns: 0,
+            stop: None,
         };
         self.active.borrow_mut().insert(number, active);
         match fault {
@@ -81,7 +85,12 @@ impl Stage {
             | Fault::Duplicate(_)
             | Fault::Reorder(_)
             | Fault::Weather(_) => self.weather(),
-            Fault::Attack(..) => {}
+            Fault::Attack(id, attack) => {
+                let stop = self.attack(number, *id, *attack);
+                if let Some(active) = self.active.borrow_mut().get_mut(&number) {
+                    active.stop = Some(stop);
+                }
+            }
         }
     }
 
@@ -111,6 +120,9 @@ impl Stage {
                 network.mend(cut);
             }
         });
+        if let Some(stop) = active.stop {
+            stop.give();
+        }
         match &active.fault {
             Fault::Crash(id) => self.start(*id),
             Fault::Move(id) => {

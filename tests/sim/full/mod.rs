@@ -5,6 +5,7 @@
 //! [`program`]. The [`ledger`] knows both ends of everything, the [`oracle`](crate::oracle) what is
 //! the case with members and names; [`checks`] hold the nodes against them.
 
+mod attack;
 mod checks;
 mod errors;
 mod faults;
@@ -23,6 +24,7 @@ use std::time::Duration;
 
 use grinta_proto::{EndpointName, Fabric, Session};
 
+use self::attack::Trust;
 use self::errors::ErrorWatch;
 use self::faults::{Active, Undo};
 use self::futures::Signal;
@@ -41,11 +43,13 @@ struct Stage {
     plan: Plan,
     draws: Draws,
     hosts: Vec<Host>,
+    trust: Trust,
     nodes: RefCell<Vec<Node>>,
     agenda: RefCell<Queue<Item>>,
     /// The faults under way, by the steps that began them.
     active: RefCell<BTreeMap<usize, Active>>,
     oracle: RefCell<Oracle>,
+    told: RefCell<Histories>,
     ledger: RefCell<Ledger>,
     /// Runs that have ended, and when.
     ended: RefCell<BTreeMap<Run, Duration>>,
@@ -97,8 +101,40 @@ enum Item {
     Phase(phases::Phase),
 }
 
-/// Runs a plan to its end, or to the first invariant that breaks.
+/// What each node was told of each member and name, in its order.
+type Histories = BTreeMap<(NodeId, String), Vec<String>>;
+
+/// Runs a plan to its end, or to the first invariant that breaks. One in which nothing goes wrong
+/// but that somebody attacks is run without the attackers, too: the honest must be told the same.
 pub(crate) fn run(plan: &Plan, lines: Lines) -> Outcome {
+    let (mut outcome, told) = run_once(plan, lines);
+    if outcome.violation.is_none()
+        && let Some(calm) = plan.without_attacks()
+    {
+        let (_, told_without) = run_once(&calm, Lines::Dropped);
+        if let Some(what) = difference(&told, &told_without) {
+            outcome.violation = Some(Violation {
+                invariant: Invariant::S2,
+                at: outcome.simulated,
+                what,
+            });
+        }
+    }
+    outcome
+}
+
+/// The first that a node was told with attackers and not without, or the other way round.
+fn difference(with: &Histories, without: &Histories) -> Option<String> {
+    let mut subjects = with.keys().chain(without.keys());
+    subjects.find_map(|key| {
+        let (with, without) = (with.get(key), without.get(key));
+        let (id, about) = key;
+        (with != without)
+            .then(|| format!("{id} is told {with:?} of {about}, and without attackers {without:?}"))
+    })
+}
+
+fn run_once(plan: &Plan, lines: Lines) -> (Outcome, Histories) {
     let simulation = Simulation::with(Options {
         seed: plan.seed,
         policy: plan.policy,
@@ -118,13 +154,14 @@ pub(crate) fn run(plan: &Plan, lines: Lines) -> Outcome {
     simulation.block_on(stage.conduct(&simulation));
     drop(watched);
     stage.check_log(&errors);
-    Outcome {
+    let outcome = Outcome {
         hash: simulation.hash(),
         events: simulation.events(),
         simulated: simulation.now(),
         violation: stage.violation.take(),
         lines: simulation.lines(),
-    }
+    };
+    (outcome, stage.told.take())
 }
 
 impl Stage {
@@ -138,10 +175,12 @@ impl Stage {
             plan: plan.clone(),
             draws: Draws::new(plan.seed),
             hosts,
+            trust: Trust::new(),
             nodes: RefCell::new(nodes),
             agenda: RefCell::new(Queue::new()),
             active: RefCell::default(),
             oracle: RefCell::new(Oracle::new(plan)),
+            told: RefCell::default(),
             ledger: RefCell::default(),
             ended: RefCell::default(),
             call_flows: Cell::new(0),

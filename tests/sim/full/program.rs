@@ -49,6 +49,7 @@ impl Stage {
     fn builder(&self, id: NodeId) -> Builder {
         let address = self.with_node(id, |node| node.address);
         let mut builder = self.host(id).builder().listen(address);
+        builder = builder.credentials(self.trust.credentials(&id.to_string()));
         for neighbour in self.neighbours_of(id) {
             builder = builder.neighbour(neighbour.to_string());
         }
@@ -127,9 +128,18 @@ impl Stage {
             return;
         }
         let event = ControlEvent::Member(event);
-        self.note(id, || format!("hears {}", summary(&event)));
+        self.is_told(id, name.to_string(), summary(&event));
         let heard = self.oracle.borrow_mut().hear(self.now(), id, &event);
         self.found(heard.map_err(|(invariant, what)| (invariant, format!("at {id}: {what}"))));
+    }
+
+    fn is_told(&self, id: NodeId, about: String, what: String) {
+        self.note(id, || format!("hears {what}"));
+        // Who goes first of those that all go at once is nobody's doing.
+        if !self.is_shutting_down.get() {
+            let mut told = self.told.borrow_mut();
+            told.entry((id, about)).or_default().push(what);
+        }
     }
 
     async fn watch_names(self: Rc<Self>, id: NodeId, fabric: Fabric) {
@@ -137,7 +147,7 @@ impl Stage {
         loop {
             match watch.next().await {
                 Ok(NameUpdate::Changed(event)) => {
-                    self.note(id, || format!("hears {event:?}"));
+                    self.is_told(id, event.name().to_string(), format!("{event:?}"));
                     let event = ControlEvent::Name(event);
                     let heard = self.oracle.borrow_mut().hear(self.now(), id, &event);
                     self.found(heard);

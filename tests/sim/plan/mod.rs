@@ -119,6 +119,25 @@ impl Plan {
         self.chaos.max(last.unwrap_or_default())
     }
 
+    /// The same without its attackers, if it has some and nothing else goes wrong.
+    pub(crate) fn without_attacks(&self) -> Option<Self> {
+        let is_attack = |step: &Step| {
+            let attack = matches!(
+                &step.action,
+                Action::Disturb {
+                    fault: Fault::Attack(..),
+                    ..
+                }
+            );
+            attack || matches!(&step.action, Action::Operate(_))
+        };
+        let mut calm = self.clone();
+        calm.steps
+            .retain(|step| matches!(&step.action, Action::Operate(_)));
+        let are_all = self.steps.iter().all(is_attack);
+        (are_all && calm.steps.len() < self.steps.len()).then_some(calm)
+    }
+
     /// All nodes.
     pub fn node_ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         (0..self.nodes).map(NodeId)

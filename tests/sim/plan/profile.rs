@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use grinta_proto::EndpointName;
 
-use super::{Action, Fault, HostFault, NodeId, Operation, Plan, Room, Step, Tier, Weather};
+use super::{Action, Attack, Fault, HostFault, NodeId, Operation, Plan, Room, Step, Tier, Weather};
 use crate::draw::{Draw, Draws, Purpose};
 use crate::executor::Policy;
 use crate::network::Link;
@@ -131,6 +131,8 @@ impl Profile {
             1 => 1,
             _ => self.draw(Aspect::Faults, 1).between(2, 12),
         };
+        // Some seeds have attackers and no other fault: there nothing excuses what they bring about.
+        let is_attacked = tier == Tier::Full && self.draw(Aspect::Faults, 2).below(20) == 0;
         let kinds = match tier {
             Tier::Control => KINDS_OF_CONTROL,
             Tier::Full => KINDS,
@@ -144,7 +146,11 @@ impl Profile {
             .collect();
         let fault = |index| {
             let part = |part| self.part(Aspect::Faults, index, part);
-            let kind = weighted(part(0), &weights);
+            let kind = if is_attacked {
+                KIND_OF_ATTACKS
+            } else {
+                weighted(part(0), &weights)
+            };
             let lasts = match part(1).below(10) {
                 0 => None,
                 1..4 => Some(Duration::from_millis(part(2).between(50, 2_000))),
@@ -234,7 +240,11 @@ fn fault_of_datagrams(kind: u64, nodes: u32, part: impl Fn(u64) -> Draw) -> Faul
             part(12).between(3_000, 100_000),
         )),
         40 => Fault::Weather(Weather::Mtu(part(11).between(1_200, 1_471) as usize)),
-        _ => Fault::Weather(Weather::MarkEcn(share(1_000_000))),
+        41 => Fault::Weather(Weather::MarkEcn(share(1_000_000))),
+        _ => {
+            let attack = part(12).pick(&Attack::ALL);
+            Fault::Attack(node, *attack.expect("there are some"))
+        }
     }
 }
 
@@ -272,8 +282,9 @@ fn weighted(draw: Draw, weights: &[u64]) -> u64 {
 
 /// How many kinds of fault there are to draw from, and how many of them have a meaning over
 /// messages.
-const KINDS: u64 = 42;
+const KINDS: u64 = 43;
 const KINDS_OF_CONTROL: u64 = 22;
+const KIND_OF_ATTACKS: u64 = 42;
 
 /// Before it is over nothing goes wrong: the nodes start and meet.
 pub(super) const BOOT: Duration = Duration::from_secs(20);
