@@ -28,6 +28,7 @@ macro_rules! scenarios {
 }
 
 scenarios! {
+    after_a_long_one_way_cut,
     a_dial_while_its_holder_is_away,
     clock_gone_back,
     crash_during_a_partition,

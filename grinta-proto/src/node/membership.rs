@@ -130,6 +130,8 @@ impl Node {
                 let (node, address) = (&member.name, member.address);
                 tracing::info!(target: "grinta::member", %node, %address, "a member is up");
                 self.handle_whereabouts(now, member);
+                // Somebody reaches it: that it could not be reached from here is old news.
+                self.redials.remove(&member.name);
             }
             MemberEvent::Down(member) => {
                 tracing::info!(target: "grinta::member", node = %member.name, "a member is down");
