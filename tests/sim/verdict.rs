@@ -75,8 +75,6 @@ pub enum Invariant {
     R2,
     /// Nothing is left after a shutdown: no timer, socket, connection or task.
     R3,
-    /// Memory goes back to what it was.
-    R4,
     /// Who has not shown its address is sent no more than three times what it sent.
     R5,
     /// Who does nothing sends little.

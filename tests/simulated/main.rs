@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test that meets the unexpected fails")]
 
 mod applications;
+mod attacks;
 mod determinism;
 mod ends;
 mod scenarios;
+mod single_losses;
 mod tripwire;

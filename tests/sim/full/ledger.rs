@@ -158,12 +158,12 @@ impl Ledger {
         }
         if !record.is_complete {
             let what = format!("flow {flow} ends cleanly, and its sender did not finish it");
-            return Err((Invariant::F2, what));
+            return Err((record.blame(Invariant::F2), what));
         }
         if record.read != record.accepted {
             let (read, accepted) = (record.read, record.accepted);
             let what = format!("flow {flow} ends cleanly after {read} of {accepted} messages");
-            return Err((Invariant::F2, what));
+            return Err((record.blame(Invariant::F2), what));
         }
         Ok(())
     }
@@ -190,7 +190,11 @@ impl Ledger {
             let what = format!("flow {number} has two readers, {other:?} and {reader:?}");
             return Err((Invariant::F5, what));
         }
-        let is_expected = record.from.0 == dialler && record.plan.to == *endpoint;
+        if record.plan.to != *endpoint {
+            let what = format!("flow {number} to {} is at {endpoint}", record.plan.to);
+            return Err((Invariant::D7, what));
+        }
+        let is_expected = record.from.0 == dialler;
         if !is_expected || record.to.is_some_and(|to| to != reader.0) {
             let what = format!(
                 "flow {number} of {:?} to {} at {:?} is read at {} of {endpoint}, from {dialler}",
@@ -211,7 +215,7 @@ impl Ledger {
                 "message {} of flow {flow} is {header:?}; {} were sent",
                 record.read, record.offered
             );
-            return Err((Invariant::F1, what));
+            return Err((record.blame(Invariant::F1), what));
         }
         record.read += 1;
         record.moved_at = now;
@@ -397,6 +401,18 @@ impl FlowRecord {
         matches!(self.plan.reading, Reading::AtOnce)
     }
 
+    /// What a fault of this flow is one of: of dropped futures, or of flows within a process, if it
+    /// is such a flow.
+    fn blame(&self, invariant: Invariant) -> Invariant {
+        if self.plan.is_fickle {
+            Invariant::F8
+        } else if self.reader.is_some_and(|reader| reader.0 == self.from.0) {
+            Invariant::F9
+        } else {
+            invariant
+        }
+    }
+
     fn check_settled(&self, situation: &Situation<'_>) -> Result<(), Finding> {
         let is_slow = match self.plan.reading {
             Reading::Every(pause) => {
@@ -414,12 +430,12 @@ impl FlowRecord {
                     "its sending end is {ending:?} since {at:?}, and its reader, after {} of {} messages, was not told",
                     self.read, self.accepted
                 );
-                Err((Invariant::F3, what))
+                Err((self.blame(Invariant::F3), what))
             }
             (None, Some((at, ending))) if lives(self.from) => {
                 let what =
                     format!("its reader is {ending:?} since {at:?}, and its sender was not told",);
-                Err((Invariant::F3, what))
+                Err((self.blame(Invariant::F3), what))
             }
             (None, _)
                 if lives(self.from)
@@ -431,7 +447,7 @@ impl FlowRecord {
                     "it is not over, after {} of {} messages and {} read",
                     self.accepted, self.plan.messages, self.read
                 );
-                Err((Invariant::F3, what))
+                Err((self.blame(Invariant::F3), what))
             }
             // Its node had it all, so a reader that lived and read on got it all.
             (Some((_, Ending::Clean)), Some((at, ending @ Ending::Lost(_)))) => {

@@ -32,7 +32,7 @@ use self::ledger::{Ledger, Run};
 use crate::draw::Draws;
 use crate::host::Host;
 use crate::oracle::{Finding, Oracle};
-use crate::plan::{NodeId, Plan};
+use crate::plan::{Attack, NodeId, Plan};
 use crate::queue::Queue;
 use crate::run::Lines;
 use crate::simulation::{Options, Simulation};
@@ -113,8 +113,13 @@ pub(crate) fn run(plan: &Plan, lines: Lines) -> Outcome {
     {
         let (_, told_without) = run_once(&calm, Lines::Dropped);
         if let Some(what) = difference(&told, &told_without) {
+            let is_replay = plan.attacks().all(|attack| attack == Attack::Replay);
             outcome.violation = Some(Violation {
-                invariant: Invariant::S2,
+                invariant: if is_replay {
+                    Invariant::S4
+                } else {
+                    Invariant::S2
+                },
                 at: outcome.simulated,
                 what,
             });

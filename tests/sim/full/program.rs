@@ -115,8 +115,10 @@ impl Stage {
     }
 
     fn hear(&self, id: NodeId, event: MemberEvent) {
-        let (member, _) = parts(&event);
+        let (member, kind) = parts(&event);
         let name = member.name.clone();
+        // A suspicion that is refuted changes nothing, and a probe may be late by chance.
+        let is_settled = !matches!(kind, "suspected" | "refuted");
         if name == name_of(id) {
             return;
         }
@@ -128,15 +130,17 @@ impl Stage {
             return;
         }
         let event = ControlEvent::Member(event);
-        self.is_told(id, name.to_string(), summary(&event));
+        self.is_told(id, name.to_string(), summary(&event), is_settled);
         let heard = self.oracle.borrow_mut().hear(self.now(), id, &event);
         self.found(heard.map_err(|(invariant, what)| (invariant, format!("at {id}: {what}"))));
     }
 
-    fn is_told(&self, id: NodeId, about: String, what: String) {
+    /// A node is told of a member or name. What settled is held against a run without attackers.
+    fn is_told(&self, id: NodeId, about: String, what: String, is_settled: bool) {
         self.note(id, || format!("hears {what}"));
-        // Who goes first of those that all go at once is nobody's doing.
-        if !self.is_shutting_down.get() {
+        // By the heal the attackers are gone; who goes first of those that then all come back at
+        // once is nobody's doing.
+        if is_settled && !self.is_healed.get() {
             let mut told = self.told.borrow_mut();
             told.entry((id, about)).or_default().push(what);
         }
@@ -147,7 +151,7 @@ impl Stage {
         loop {
             match watch.next().await {
                 Ok(NameUpdate::Changed(event)) => {
-                    self.is_told(id, event.name().to_string(), format!("{event:?}"));
+                    self.is_told(id, event.name().to_string(), format!("{event:?}"), true);
                     let event = ControlEvent::Name(event);
                     let heard = self.oracle.borrow_mut().hear(self.now(), id, &event);
                     self.found(heard);

@@ -119,7 +119,8 @@ impl Plan {
         self.chaos.max(last.unwrap_or_default())
     }
 
-    /// The same without its attackers, if it has some and nothing else goes wrong.
+    /// The same without its attackers, if it has some and nothing else goes wrong: nothing that a
+    /// draw decides may depend on them.
     pub(crate) fn without_attacks(&self) -> Option<Self> {
         let is_attack = |step: &Step| {
             let attack = matches!(
@@ -135,7 +136,21 @@ impl Plan {
         calm.steps
             .retain(|step| matches!(&step.action, Action::Operate(_)));
         let are_all = self.steps.iter().all(is_attack);
-        (are_all && calm.steps.len() < self.steps.len()).then_some(calm)
+        let is_orderly = self.policy == Policy::Fifo && self.spurious_wakes == 0;
+        (is_orderly && are_all && calm.steps.len() < self.steps.len()).then_some(calm)
+    }
+
+    /// What attackers do.
+    pub(crate) fn attacks(&self) -> impl Iterator<Item = Attack> {
+        self.steps.iter().filter_map(|step| {
+            let Action::Disturb { fault, .. } = &step.action else {
+                return None;
+            };
+            let Fault::Attack(_, attack) = fault else {
+                return None;
+            };
+            Some(*attack)
+        })
     }
 
     /// All nodes.

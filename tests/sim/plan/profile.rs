@@ -111,6 +111,12 @@ impl Profile {
     /// Things that only whole nodes know.
     fn arrange(&self, plan: &mut Plan) {
         let draw = |n| self.draw(Aspect::Arrangement, n);
+        if draw(3).chance(300_000) {
+            plan.room = Room::Tight;
+        }
+        if plan.without_attacks().is_some() {
+            return;
+        }
         plan.policy = match draw(0).below(10) {
             0..4 => Policy::Fifo,
             4..6 => Policy::Lifo,
@@ -119,9 +125,6 @@ impl Profile {
         };
         if draw(1).chance(300_000) {
             plan.spurious_wakes = draw(2).between(1_000, 50_000).try_into().unwrap_or(0);
-        }
-        if draw(3).chance(300_000) {
-            plan.room = Room::Tight;
         }
     }
 

@@ -1,7 +1,7 @@
 //! Attackers: hosts of their own in the world, which do to a node what no node does.
 //!
-//! Each attack goes on for as long as its fault lasts. What it may not bring about is held against
-//! it as it goes on, and by all that is checked of the honest nodes besides: see [`Grudge`].
+//! Each attack goes on for as long as its fault lasts. What it may not bring about is looked at as it
+//! goes on; what is checked of the honest nodes besides holds with attackers as without.
 
 mod peer;
 mod pki;
@@ -23,7 +23,7 @@ use self::pki::{Ca, Validity};
 use super::Stage;
 use super::futures::{Signal, either};
 use crate::crypto::{self, Entropy};
-use crate::draw::Purpose;
+use crate::draw::{Draw, Purpose};
 use crate::host::Host;
 use crate::io::Port;
 use crate::oracle::name_of;
@@ -110,7 +110,10 @@ impl Stage {
                 return;
             };
             let joins = async {
-                while fabric.join().await.is_err() {}
+                while fabric.join().await.is_err() {
+                    node.tell("is refused with a foreign CA's certificate");
+                    node.sleep(Duration::from_millis(500)).await;
+                }
                 let what = format!("{} joins with a certificate of a foreign CA", node.name());
                 stage.fail(Invariant::S1, what);
             };
@@ -185,6 +188,7 @@ impl Attacker {
             self.carry(&mut peer, Duration::from_millis(100)).await;
             peer.say(&self.hello(&name));
             self.carry(&mut peer, Duration::from_millis(900)).await;
+            self.tell(peer.is_connected, "without a good certificate");
             let is_calm = self.stage.oracle.borrow().is_calm(self.host.now());
             if peer.is_connected && is_calm {
                 let what = format!("{name} stays connected, and has no certificate that is good");
@@ -219,6 +223,9 @@ impl Attacker {
             let was_connected = peer.is_connected;
             peer.say(&self.hello(name_of(claimed).as_str()));
             self.carry(&mut peer, Duration::from_millis(800)).await;
+            if was_connected {
+                self.tell(peer.is_connected, "under another's name");
+            }
             let is_calm = self.stage.oracle.borrow().is_calm(self.host.now());
             if !was_connected || !is_calm {
                 continue;
@@ -257,6 +264,9 @@ impl Attacker {
             peer.say(&frame);
             peer.send_datagram(&self.bytes(turn, 60));
             self.carry(&mut peer, Duration::from_millis(600)).await;
+            if was_connected {
+                self.tell(peer.lost == lost, "with nonsense");
+            }
             let is_calm = self.stage.oracle.borrow().is_calm(self.host.now());
             if was_connected && is_calm && peer.lost == lost {
                 let what = format!(
@@ -318,6 +328,7 @@ impl Attacker {
             if let Some((from, datagram)) = self.draw(turn, 0).pick(&tapped) {
                 let spoofed = self.draw(turn, 1).chance(500_000).then_some(*from);
                 self.port.send(spoofed, to, datagram);
+                self.host.tell("sends what was sent before");
             }
         }
     }
@@ -343,6 +354,9 @@ impl Attacker {
             self.host.sleep(Duration::from_millis(200)).await;
             while let Some((_, datagram)) = victim.receive() {
                 received += datagram.len();
+            }
+            if received > 0 {
+                self.host.tell("has its victim answered");
             }
             if received > 3 * sent && !self.is_copied() {
                 let what = format!(
@@ -380,11 +394,22 @@ impl Attacker {
             for (to, datagram) in first {
                 self.port.send(None, to, &datagram);
             }
+            self.host.tell("begins a handshake");
             self.host.sleep(Duration::from_millis(50)).await;
         }
     }
 
-    fn draw(&self, turn: u64, part: u64) -> crate::draw::Draw {
+    /// Puts into the history how a connection fares.
+    fn tell(&self, is_connected: bool, how: &str) {
+        let fate = if is_connected {
+            "is let in"
+        } else {
+            "is refused"
+        };
+        self.host.tell(&format!("{fate} {how}"));
+    }
+
+    fn draw(&self, turn: u64, part: u64) -> Draw {
         self.stage
             .draws
             .draw(Purpose::Attack, self.subject, part, turn)
@@ -406,7 +431,7 @@ impl Attacker {
             address: self.port.address(),
         };
         hello.encode(&mut body);
-        framed(&body)
+        body.to_vec()
     }
 }
 
