@@ -17,6 +17,7 @@ flow_stories! {
     a_refused_and_a_dropped_request_are_told_apart,
     calls_wait_while_as_many_are_under_way_as_may_be,
     a_call_out_of_time_is_given_up_on_both_sides,
+    that_time_is_up_is_the_callers_to_say,
     a_call_that_never_had_its_turn_has_not_run,
     a_dropped_call_is_told_to_who_answers_it,
     calls_dropped_at_every_poll_disturb_no_other,
@@ -162,6 +163,21 @@ async fn a_call_out_of_time_is_given_up_on_both_sides(world: &World) {
         request.responder.respond(2).await.unwrap();
     };
     zip(call, serve).await;
+}
+
+async fn that_time_is_up_is_the_callers_to_say(world: &World) {
+    let sides = world.sides().await;
+    let (caller, mut calls) = sides.calls::<u8, u8, _>(Json).await;
+    let limit = Duration::from_millis(50);
+    let mut call = pin!(caller.call(1).deadline(limit).into_future());
+    assert!(poll_once(&mut call).await.is_none());
+    let mut late = next(&mut calls).await.responder;
+    late.abandoned().await;
+    drop(late);
+    // Whatever the dropped responder had to say is there by then.
+    sides.client.sleep(limit).await;
+    let was_sent = true;
+    assert_eq!(call.await, Err(CallError::TimedOut { limit, was_sent }));
 }
 
 async fn a_call_that_never_had_its_turn_has_not_run(world: &World) {

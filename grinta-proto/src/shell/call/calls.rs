@@ -203,7 +203,7 @@ impl<A: Send + 'static> Responder<A> {
     /// Whether the answer is not wanted any more: see [`abandoned`](Self::abandoned).
     #[must_use]
     pub fn is_abandoned(&self) -> bool {
-        let is_late = self.time_left().is_some_and(|left| left.is_zero());
+        let is_late = self.is_late();
         let open = self.desk.open();
         is_late || !matches!(open.get(&self.id), Some(Interest::Wanted(_)))
     }
@@ -213,6 +213,10 @@ impl<A: Send + 'static> Responder<A> {
     #[must_use]
     pub fn time_left(&self) -> Option<Duration> {
         self.timer.as_ref().map(Sleep::left)
+    }
+
+    fn is_late(&self) -> bool {
+        self.time_left().is_some_and(|left| left.is_zero())
     }
 
     fn poll_timer(&self, cx: &Context<'_>) -> Poll<()> {
@@ -332,7 +336,10 @@ impl<A> Reply<A> {
 
 impl<A: Send + 'static> Drop for Responder<A> {
     fn drop(&mut self) {
-        if !self.is_answered {
+        if self.is_late() {
+            // The caller has the same deadline, and says itself that its time is up.
+            self.settle();
+        } else if !self.is_answered {
             let id = self.id;
             self.reply_regardless(Reply::Dropped { id });
         }
