@@ -240,6 +240,10 @@ impl Control {
     /// is not held down must not be told so (foca tells also one that refuted in time).
     pub(super) fn send_packet(&mut self, mut packet: SwimPacket, hearsay: &Hearsay) {
         let to = packet.header.destination.clone();
+        // foca relays to whomever a packet names, which may be this node or an earlier run of it.
+        if to.name == self.swim.identity().name {
+            return;
+        }
         if packet.header.kind == SwimKind::TurnUndead && self.members.departure(&to).is_none() {
             return;
         }

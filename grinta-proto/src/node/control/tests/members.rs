@@ -147,6 +147,58 @@ fn a_frozen_process_that_wakes_suspects_nobody_whose_answer_waits() {
 }
 
 #[test]
+fn nobody_has_a_node_write_to_itself() {
+    let mut world = World::of(25, 3);
+    world.run(seconds(10));
+    let source = world.node(1).control.swim.identity().clone();
+    let ours = world.node(0).control.swim.identity().clone();
+    let kinds = [
+        SwimKind::PingRequest {
+            target: ours.clone(),
+            probe: 1,
+        },
+        SwimKind::IndirectPing {
+            origin: ours.clone(),
+            probe: 1,
+        },
+        SwimKind::IndirectAck {
+            target: ours.clone(),
+            probe: 1,
+        },
+        // An earlier run of its own is no other node.
+        SwimKind::IndirectAck {
+            target: MemberIdentity {
+                session: Session(ours.session.0 - 1),
+                ..ours.clone()
+            },
+            probe: 1,
+        },
+    ];
+    for kind in kinds {
+        let header = SwimHeader {
+            source: source.clone(),
+            incarnation: 0,
+            destination: ours.clone(),
+            kind,
+        };
+        let packet = SwimPacket {
+            header,
+            updates: Vec::new(),
+        };
+        let outputs: Vec<_> = world.act(0, |control, now, _| {
+            let message = ControlMessage::Swim(packet);
+            let result = control.handle_message(now, &source.name, message);
+            assert_eq!(result, Ok(()));
+            std::iter::from_fn(|| control.poll_output()).collect()
+        });
+        for output in outputs {
+            let is_own = matches!(&output, ControlOutput::Send { to, .. } if *to == ours.name);
+            assert!(!is_own, "{output:?}");
+        }
+    }
+}
+
+#[test]
 fn a_node_speaks_for_itself_alone() {
     let mut world = World::of(24, 4);
     world.run(seconds(10));
