@@ -336,13 +336,16 @@ impl<A> Reply<A> {
 
 impl<A: Send + 'static> Drop for Responder<A> {
     fn drop(&mut self) {
+        if self.is_answered {
+            return;
+        }
         if self.is_late() {
             // The caller has the same deadline, and says itself that its time is up.
             self.settle();
-        } else if !self.is_answered {
-            let id = self.id;
-            self.reply_regardless(Reply::Dropped { id });
+            return;
         }
+        let id = self.id;
+        self.reply_regardless(Reply::Dropped { id });
     }
 }
 
