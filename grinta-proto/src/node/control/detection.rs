@@ -48,30 +48,21 @@ impl Control {
             packet.header.kind = SwimKind::Gossip;
         }
         let room = MEMBERS_MAX.saturating_sub(self.members.len());
-        let guard = &mut self.guard;
-        packet.updates.retain(|update| {
-            update.identity.name != ours.name || judge(guard, &update.identity, update.health)
-        });
+        let patience = self.swim.suspicion();
+        let (guard, members) = (&mut self.guard, &self.members);
         let mut left = Vec::new();
-        packet.updates = std::mem::take(&mut packet.updates)
-            .into_iter()
-            .filter_map(|update| {
-                if update.identity.name == ours.name {
-                    return Some(update);
-                }
-                if update.health == Health::Left {
-                    left.push(update.identity.clone());
-                }
-                // A leave is in its own words, relayed by those whom it told.
-                let update = match update.health {
-                    Health::Alive | Health::Suspect | Health::Left => update,
-                    Health::Down => self.doubted(now, update),
-                };
-                let is_known = self.members.get(&update.identity.name).is_some();
-                let is_taken = self.members.is_news(&update) && (room > 0 || is_known);
-                is_taken.then_some(update)
-            })
-            .collect();
+        packet.updates.retain_mut(|update| {
+            if update.identity.name == ours.name {
+                return judge(guard, &update.identity, update.health);
+            }
+            match update.health {
+                Health::Alive | Health::Suspect => {}
+                // It is in its own words, relayed by those whom it told.
+                Health::Left => left.push(update.identity.clone()),
+                Health::Down => *update = members.doubted(now, patience, update.clone()),
+            }
+            members.is_news(update) && (room > 0 || members.get(&update.identity.name).is_some())
+        });
         let is_suspected = packet.updates.iter().any(|update| update.identity == ours);
         let outcome = self
             .swim
@@ -97,56 +88,19 @@ impl Control {
     /// Answers whoever says that this node is suspect. foca tells its refutation to a few at
     /// random, and who misses that would hold on to a suspicion that all others have dropped.
     fn refute(&mut self, suspecter: &MemberIdentity) {
-        let packet = self.packet_to(suspecter.clone(), SwimKind::Gossip, Vec::new());
-        self.send_to(suspecter, ControlMessage::Swim(packet), Channel::Datagram);
+        self.say(suspecter, SwimKind::Gossip, Vec::new());
     }
 
-    /// A packet from this node as it is now.
-    fn packet_to(
-        &self,
-        destination: MemberIdentity,
-        kind: SwimKind,
-        updates: Vec<MemberUpdate>,
-    ) -> SwimPacket {
-        SwimPacket {
-            header: SwimHeader {
-                source: self.swim.identity().clone(),
-                incarnation: self.swim.incarnation(),
-                destination,
-                kind,
-            },
-            updates,
-        }
-    }
-
-    /// What another's word that a third is gone comes to here (memberlist's rule): who is active
-    /// here becomes suspect, for whoever says so may have been cut off from it; unless this very
-    /// identity has had its time to refute here, too.
-    pub(super) fn doubted(&self, now: Instant, word: MemberUpdate) -> MemberUpdate {
-        let known = self.members.get(&word.identity.name);
-        let Some(held) = known.filter(|entry| entry.health.is_active()) else {
-            return word;
+    /// Sends what foca would not say by itself.
+    fn say(&mut self, to: &MemberIdentity, kind: SwimKind, updates: Vec<MemberUpdate>) {
+        let header = SwimHeader {
+            source: self.swim.identity().clone(),
+            incarnation: self.swim.incarnation(),
+            destination: to.clone(),
+            kind,
         };
-        let is_same = held.identity == word.identity;
-        let has_had_its_time = is_same
-            && held.health == Health::Suspect
-            && held.incarnation <= word.incarnation
-            && now.saturating_duration_since(held.since()) >= self.swim.suspicion();
-        if has_had_its_time {
-            return MemberUpdate {
-                health: Health::Down,
-                ..word
-            };
-        }
-        let incarnation = match is_same {
-            true => held.incarnation.max(word.incarnation),
-            false => word.incarnation,
-        };
-        MemberUpdate {
-            incarnation,
-            health: Health::Suspect,
-            ..word
-        }
+        let packet = SwimPacket { header, updates };
+        self.send_to(to, ControlMessage::Swim(packet), Channel::Datagram);
     }
 
     pub(super) fn handle_swim_timer(&mut self, now: Instant, timer: SwimTimer) {
@@ -266,13 +220,7 @@ impl Control {
         if entry.is_none_or(|entry| entry.update() != suspect) {
             return;
         }
-        let updates = vec![suspect.clone()];
-        let packet = self.packet_to(suspect.identity.clone(), SwimKind::Gossip, updates);
-        self.send_to(
-            &suspect.identity,
-            ControlMessage::Swim(packet),
-            Channel::Datagram,
-        );
+        self.say(&suspect.identity, SwimKind::Gossip, vec![suspect.clone()]);
         let timer = ControlTimer::Remind(suspect);
         self.timers.arm(now, self.config.probe_interval, timer);
     }
@@ -285,9 +233,7 @@ impl Control {
         let down = down.filter(|entry| entry.health == Health::Down);
         let down = down.map(|entry| entry.identity.clone());
         for destination in down.sample(&mut self.rng, DOWN_TOLD) {
-            let packet = self.packet_to(destination.clone(), SwimKind::TurnUndead, Vec::new());
-            let message = ControlMessage::Swim(packet);
-            self.send_to(&destination, message, Channel::Datagram);
+            self.say(&destination, SwimKind::TurnUndead, Vec::new());
         }
     }
 

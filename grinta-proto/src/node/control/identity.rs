@@ -72,25 +72,29 @@ impl Guard {
 
     /// Judges a session of ours that is later than ours.
     fn judge_session(&mut self, session: Session) -> Verdict {
-        if !self.may_outlive(session) {
-            return self.displace();
+        match self.outlive(session) {
+            Some(verdict) => verdict,
+            None => self.displace(),
         }
-        self.outlived += 1;
-        Verdict::Outlive(session)
-    }
-
-    /// Whether a later session may be an earlier run of ours.
-    const fn may_outlive(&self, session: Session) -> bool {
-        self.outlived < OUTLIVED_MAX && !self.conflict && session.0 < u64::MAX
     }
 
     /// Judges claims of `session` under our name that we never made. They do not show who made
     /// them: whether we are displaced is for news of the members to tell.
     pub(super) fn judge_claims(&mut self, ours: Session, session: Session) -> Verdict {
-        match session >= ours && self.may_outlive(session) {
-            true => self.judge_session(session),
-            false => self.report(),
+        let outlived = (session >= ours).then(|| self.outlive(session)).flatten();
+        match outlived {
+            Some(verdict) => verdict,
+            None => self.report(),
         }
+    }
+
+    /// Goes beyond a session that may be an earlier run of ours.
+    fn outlive(&mut self, session: Session) -> Option<Verdict> {
+        if self.outlived == OUTLIVED_MAX || self.conflict || session.0 == u64::MAX {
+            return None;
+        }
+        self.outlived += 1;
+        Some(Verdict::Outlive(session))
     }
 
     /// Whether others take another node for the later run of ours.

@@ -104,6 +104,41 @@ impl Members {
         }
     }
 
+    /// What another's word that a third is gone comes to here (memberlist's rule): who is active
+    /// here becomes suspect, for whoever says so may have been cut off from it; unless this very
+    /// identity has been suspect here, too, for as long as `patience`.
+    pub(super) fn doubted(
+        &self,
+        now: Instant,
+        patience: Duration,
+        word: MemberUpdate,
+    ) -> MemberUpdate {
+        let known = self.get(&word.identity.name);
+        let Some(held) = known.filter(|entry| entry.health.is_active()) else {
+            return word;
+        };
+        let is_same = held.identity == word.identity;
+        let has_had_its_time = is_same
+            && held.health == Health::Suspect
+            && held.incarnation <= word.incarnation
+            && now.saturating_duration_since(held.since) >= patience;
+        if has_had_its_time {
+            return MemberUpdate {
+                health: Health::Down,
+                ..word
+            };
+        }
+        let incarnation = match is_same {
+            true => held.incarnation.max(word.incarnation),
+            false => word.incarnation,
+        };
+        MemberUpdate {
+            incarnation,
+            health: Health::Suspect,
+            ..word
+        }
+    }
+
     /// Corrects since when a member is gone: another node knew it earlier.
     pub(super) fn backdate(&mut self, now: Instant, name: &NodeName, gone_for: Duration) {
         if let Some(entry) = self.table.get_mut(name) {

@@ -227,7 +227,9 @@ impl Control {
         };
         match health {
             Health::Alive | Health::Suspect => Some(word),
-            Health::Down | Health::Left if is_active_here => Some(self.doubted(now, word)),
+            Health::Down | Health::Left if is_active_here => {
+                Some(self.members.doubted(now, self.swim.suspicion(), word))
+            }
             Health::Down | Health::Left if gone_for < self.config.down_retention => {
                 let name = word.identity.name.clone();
                 hearsay.gone_for.insert(name, gone_for);
