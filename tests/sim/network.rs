@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::draw::{Draws, Purpose};
-use crate::plan::Weather;
+use crate::plan::{Fault, NodeId, Weather};
 use crate::weather;
 
 /// A machine of the simulation.
@@ -110,6 +110,45 @@ impl Network {
     pub fn restore(&mut self, link: Link) {
         self.everywhere = link;
         self.links.clear();
+    }
+
+    /// Makes links as bad as a fault has them.
+    pub(crate) fn worsen(&mut self, fault: &Fault, host: impl Fn(NodeId) -> HostId) {
+        match fault {
+            Fault::SlowLinks(one, other, by) => {
+                for (a, b) in one.iter().flat_map(|a| other.iter().map(move |b| (*a, *b))) {
+                    self.change(host(a), host(b), |link| link.latency += *by);
+                    self.change(host(b), host(a), |link| link.latency += *by);
+                }
+            }
+            Fault::Latency(by) => self.change_all(|link| link.latency += *by),
+            Fault::Jitter(by) => self.change_all(|link| link.jitter += *by),
+            Fault::Loss(share) => self.change_all(|link| link.loss = link.loss.max(*share)),
+            Fault::Duplicate(share) => {
+                self.change_all(|link| link.duplication = link.duplication.max(*share));
+            }
+            Fault::Reorder(share) => {
+                self.change_all(|link| link.reordering = link.reordering.max(*share));
+            }
+            Fault::Weather(weather) => self.change_all(|link| link.weather.push(*weather)),
+            Fault::Crash(_)
+            | Fault::Move(_)
+            | Fault::SetBack(_)
+            | Fault::Swap(..)
+            | Fault::RollingRestart(_)
+            | Fault::Pause(_)
+            | Fault::ClockAhead(..)
+            | Fault::ClockBehind(..)
+            | Fault::Host(..)
+            | Fault::Cut(..)
+            | Fault::CutOneWay(..)
+            | Fault::Flap(..)
+            | Fault::Jam(..)
+            | Fault::Ring
+            | Fault::Swizzle(_)
+            | Fault::LosePacket(..)
+            | Fault::Attack(..) => {}
+        }
     }
 
     /// Changes one direction between two hosts.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use grinta_proto::node::control::ControlEvent;
+use grinta_proto::node::control::{ControlEvent, Resolution};
 use grinta_proto::wire::claims::OwnerHead;
 use grinta_proto::{EndpointName, Member, MemberEvent, MemberState, NameEvent, NodeName, Session};
 
@@ -242,6 +242,47 @@ impl Oracle {
         members.insert(member.name.clone(), member);
         Ok(())
     }
+}
+
+/// Whether all who look a name up find one owner, and that one of those who hold it.
+pub(crate) fn check_owner(
+    name: &EndpointName,
+    holders: Option<&BTreeSet<NodeId>>,
+    found: impl Iterator<Item = (NodeId, Resolution)>,
+) -> Result<(), Finding> {
+    let mut owners = BTreeSet::new();
+    for (id, resolution) in found {
+        let owner = match resolution {
+            Resolution::Local => Some(id),
+            Resolution::Remote { owner, .. } => Some(node_of(&owner)),
+            Resolution::NotFound => None,
+            Resolution::Unreachable { owner, .. } => {
+                let what = format!("{name} at {id} is the unreachable {owner}'s");
+                return Err((Invariant::D2, what));
+            }
+            Resolution::NotSynced => {
+                return Err((Invariant::D2, format!("{id} is not synced")));
+            }
+        };
+        match (owner, holders) {
+            (None, None) => {}
+            (Some(owner), Some(holders)) if holders.contains(&owner) => {}
+            (None, Some(holders)) => {
+                let what = format!("{name} is held by {holders:?}, and {id} finds none");
+                return Err((Invariant::D2, what));
+            }
+            (Some(owner), _) => {
+                let what = format!("{name} at {id} is {owner}'s, which does not hold it");
+                return Err((Invariant::D3, what));
+            }
+        }
+        owners.insert(owner);
+    }
+    if owners.len() > 1 {
+        let what = format!("the owners of {name} are {owners:?}");
+        return Err((Invariant::D1, what));
+    }
+    Ok(())
 }
 
 /// Whether a fault excuses that somebody who runs is held down for a while.

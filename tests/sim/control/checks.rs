@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use grinta_proto::node::control::{Control, Resolution};
+use grinta_proto::node::control::Control;
 use grinta_proto::wire::claims::OwnerHead;
 use grinta_proto::wire::control::{ControlMessage, SwimKind};
-use grinta_proto::{EndpointName, MemberState, NodeName};
+use grinta_proto::{EndpointName, MemberState};
 
 use super::{World, index};
-use crate::oracle::{Finding, HEAL_BOUND, crash_bound, line, node_of, word};
+use crate::oracle::{self, Finding, HEAL_BOUND, crash_bound, line, node_of, word};
 use crate::plan::NodeId;
 use crate::verdict::Invariant;
 
@@ -157,50 +157,18 @@ impl World<'_> {
             let what = format!("the replicas of {first} and {other} differ");
             return Err((Invariant::D1, what));
         }
-        let mut holders: BTreeMap<EndpointName, BTreeSet<NodeName>> = BTreeMap::new();
+        let mut holders: BTreeMap<EndpointName, BTreeSet<NodeId>> = BTreeMap::new();
         for (node, control) in controls() {
             for name in control.directory().held() {
                 holders
                     .entry(name.clone())
                     .or_default()
-                    .insert(node.clone());
+                    .insert(node_of(node));
             }
         }
         for name in self.oracle.claimants.keys() {
-            let mut owners = BTreeSet::new();
-            for (node, control) in controls() {
-                let owner = match control.resolve(name) {
-                    Resolution::Local => Some(node.clone()),
-                    Resolution::Remote { owner, .. } => Some(owner),
-                    Resolution::NotFound => None,
-                    Resolution::Unreachable { owner, .. } => {
-                        let what = format!("{name} at {node} is the unreachable {owner}'s");
-                        return Err((Invariant::D2, what));
-                    }
-                    Resolution::NotSynced => {
-                        return Err((Invariant::D2, format!("{node} is not synced")));
-                    }
-                };
-                match (&owner, holders.get(name)) {
-                    (None, None) => {}
-                    (Some(owner), Some(holders)) if holders.contains(owner) => {}
-                    (None, Some(holders)) => {
-                        let what = format!("{name} is held by {holders:?}, and {node} finds none");
-                        return Err((Invariant::D2, what));
-                    }
-                    (Some(owner), _) => {
-                        let what = format!("{name} at {node} is {owner}'s, which does not hold it");
-                        return Err((Invariant::D3, what));
-                    }
-                }
-                owners.insert(owner);
-            }
-            if owners.len() > 1 {
-                return Err((
-                    Invariant::D1,
-                    format!("the owners of {name} are {owners:?}"),
-                ));
-            }
+            let found = controls().map(|(node, control)| (node_of(node), control.resolve(name)));
+            oracle::check_owner(name, holders.get(name), found)?;
         }
         Ok(())
     }

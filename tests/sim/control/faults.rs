@@ -6,7 +6,7 @@ use grinta_proto::{ClaimMode, EndpointName};
 
 use super::phases::Phase;
 use super::{Event, Node, TOLD, World, host, index, links, place};
-use crate::network::{CutId, HostId};
+use crate::network::CutId;
 use crate::oracle;
 use crate::plan::{Action, Fault, NodeId, Operation, Step};
 
@@ -294,9 +294,11 @@ impl World<'_> {
             Fault::CutOneWay(from, to) | Fault::Jam(from, to) => {
                 vec![network.cut_one_way(&hosts(from), &hosts(to))]
             }
-            Fault::Ring => (0..self.plan.nodes)
-                .map(|id| network.cut(&[HostId(id)], &beyond_neighbours(id, self.plan.nodes)))
-                .collect(),
+            Fault::Ring => {
+                let ids = self.plan.node_ids();
+                ids.map(|id| network.cut(&hosts(&[id]), &hosts(&self.plan.beyond_neighbours(id))))
+                    .collect()
+            }
             Fault::Crash(_)
             | Fault::Move(_)
             | Fault::SetBack(_)
@@ -347,57 +349,9 @@ impl World<'_> {
     fn weather(&mut self) {
         self.network.restore(self.plan.link.clone());
         for active in self.active.values() {
-            let network = &mut self.network;
-            match &active.fault {
-                Fault::SlowLinks(one, other, by) => {
-                    for (a, b) in one.iter().flat_map(|a| other.iter().map(move |b| (*a, *b))) {
-                        network.change(host(a), host(b), |link| link.latency += *by);
-                        network.change(host(b), host(a), |link| link.latency += *by);
-                    }
-                }
-                Fault::Latency(by) => network.change_all(|link| link.latency += *by),
-                Fault::Jitter(by) => network.change_all(|link| link.jitter += *by),
-                Fault::Loss(share) => {
-                    network.change_all(|link| link.loss = link.loss.max(*share));
-                }
-                Fault::Duplicate(share) => {
-                    network.change_all(|link| link.duplication = link.duplication.max(*share));
-                }
-                Fault::Reorder(share) => {
-                    network.change_all(|link| link.reordering = link.reordering.max(*share));
-                }
-                Fault::Weather(weather) => {
-                    network.change_all(|link| link.weather.push(*weather));
-                }
-                Fault::Crash(_)
-                | Fault::Move(_)
-                | Fault::SetBack(_)
-                | Fault::Swap(..)
-                | Fault::RollingRestart(_)
-                | Fault::Pause(_)
-                | Fault::ClockAhead(..)
-                | Fault::ClockBehind(..)
-                | Fault::Host(..)
-                | Fault::Cut(..)
-                | Fault::CutOneWay(..)
-                | Fault::Flap(..)
-                | Fault::Jam(..)
-                | Fault::Ring
-                | Fault::Swizzle(_)
-                | Fault::LosePacket(..)
-                | Fault::Attack(..) => {}
-            }
+            self.network.worsen(&active.fault, host);
         }
     }
-}
-
-/// Those that a node of a ring does not reach.
-fn beyond_neighbours(id: u32, nodes: u32) -> Vec<HostId> {
-    let is_beyond = |other: &u32| {
-        let distance = other.abs_diff(id);
-        distance.min(nodes - distance) > 1
-    };
-    (0..nodes).filter(is_beyond).map(HostId).collect()
 }
 
 /// How far back the wall clock of a node is set that restarts so.

@@ -8,7 +8,7 @@ use grinta_proto::{EndpointName, Fabric, Level, MemberState, Resolution, Snapsho
 use super::errors::ErrorWatch;
 use super::ledger::{Run, Situation};
 use super::{Stage, first_place};
-use crate::oracle::{Finding, HEAL_BOUND, crash_bound, line, name_of, node_of, word};
+use crate::oracle::{self, Finding, HEAL_BOUND, crash_bound, line, name_of, node_of, word};
 use crate::plan::{Action, NodeId};
 use crate::simulation::Simulation;
 use crate::verdict::Invariant;
@@ -161,44 +161,11 @@ impl Stage {
         self.check_losers()?;
         let claimed: Vec<_> = self.oracle.borrow().claimants.keys().cloned().collect();
         for name in claimed {
-            let mut owners = BTreeSet::new();
-            for id in self.plan.node_ids() {
-                let Some(fabric) = self.fabric(id) else {
-                    continue;
-                };
-                let resolved = fabric.resolve(name.as_str());
-                let owner = match resolved.expect("a plan's names are names") {
-                    Resolution::Local => Some(id),
-                    Resolution::Remote { owner, .. } => Some(node_of(&owner)),
-                    Resolution::NotFound => None,
-                    Resolution::Unreachable { owner, .. } => {
-                        let what = format!("{name} at {id} is the unreachable {owner}'s");
-                        return Err((Invariant::D2, what));
-                    }
-                    Resolution::NotSynced => {
-                        return Err((Invariant::D2, format!("{id} is not synced")));
-                    }
-                };
-                match (owner, holders.get(&name)) {
-                    (None, None) => {}
-                    (Some(owner), Some(holders)) if holders.contains(&owner) => {}
-                    (None, Some(holders)) => {
-                        let what = format!("{name} is held by {holders:?}, and {id} finds none");
-                        return Err((Invariant::D2, what));
-                    }
-                    (Some(owner), _) => {
-                        let what = format!("{name} at {id} is {owner}'s, which does not hold it");
-                        return Err((Invariant::D3, what));
-                    }
-                }
-                owners.insert(owner);
-            }
-            if owners.len() > 1 {
-                return Err((
-                    Invariant::D1,
-                    format!("the owners of {name} are {owners:?}"),
-                ));
-            }
+            let found = self.plan.node_ids().filter_map(|id| {
+                let resolved = self.fabric(id)?.resolve(name.as_str());
+                Some((id, resolved.expect("a plan's names are names")))
+            });
+            oracle::check_owner(&name, holders.get(&name), found)?;
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::futures::Signal;
 use super::phases::Phase;
 use super::{Item, Stage};
-use crate::network::{CutId, HostId, Network};
+use crate::network::{CutId, Network};
 use crate::oracle;
 use crate::plan::{Action, Fault, HostFault, NodeId};
 
@@ -287,7 +287,7 @@ impl Stage {
                 return vec![network.jam(&hosts(from), &hosts(to))];
             }
             // A ring.
-            let beyond = |id| hosts(&beyond_neighbours(id, &all));
+            let beyond = |id| hosts(&self.plan.beyond_neighbours(id));
             all.iter()
                 .map(|&id| network.cut(&hosts(&[id]), &beyond(id)))
                 .collect()
@@ -385,59 +385,10 @@ impl Stage {
         self.with_network(|network| {
             network.restore(self.plan.link.clone());
             for active in active.values() {
-                worsen(network, &active.fault, |id| self.host(id).id());
+                network.worsen(&active.fault, |id| self.host(id).id());
             }
         });
     }
-}
-
-/// Makes links as bad as a fault has them.
-fn worsen(network: &mut Network, fault: &Fault, host: impl Fn(NodeId) -> HostId) {
-    match fault {
-        Fault::SlowLinks(one, other, by) => {
-            for (a, b) in one.iter().flat_map(|a| other.iter().map(move |b| (*a, *b))) {
-                network.change(host(a), host(b), |link| link.latency += *by);
-                network.change(host(b), host(a), |link| link.latency += *by);
-            }
-        }
-        Fault::Latency(by) => network.change_all(|link| link.latency += *by),
-        Fault::Jitter(by) => network.change_all(|link| link.jitter += *by),
-        Fault::Loss(share) => network.change_all(|link| link.loss = link.loss.max(*share)),
-        Fault::Duplicate(share) => {
-            network.change_all(|link| link.duplication = link.duplication.max(*share));
-        }
-        Fault::Reorder(share) => {
-            network.change_all(|link| link.reordering = link.reordering.max(*share));
-        }
-        Fault::Weather(weather) => network.change_all(|link| link.weather.push(*weather)),
-        Fault::Crash(_)
-        | Fault::Move(_)
-        | Fault::SetBack(_)
-        | Fault::Swap(..)
-        | Fault::RollingRestart(_)
-        | Fault::Pause(_)
-        | Fault::ClockAhead(..)
-        | Fault::ClockBehind(..)
-        | Fault::Host(..)
-        | Fault::Cut(..)
-        | Fault::CutOneWay(..)
-        | Fault::Flap(..)
-        | Fault::Jam(..)
-        | Fault::Ring
-        | Fault::Swizzle(_)
-        | Fault::LosePacket(..)
-        | Fault::Attack(..) => {}
-    }
-}
-
-/// Those that a node of a ring does not reach.
-fn beyond_neighbours(id: NodeId, all: &[NodeId]) -> Vec<NodeId> {
-    let nodes = u32::try_from(all.len()).expect("as many as a plan has");
-    let is_beyond = |other: &NodeId| {
-        let distance = other.0.abs_diff(id.0);
-        distance.min(nodes - distance) > 1
-    };
-    all.iter().copied().filter(is_beyond).collect()
 }
 
 /// How far back the wall clock of a node is set that restarts so.

@@ -153,6 +153,15 @@ impl Plan {
         })
     }
 
+    /// Those that a node of a ring does not reach.
+    pub(crate) fn beyond_neighbours(&self, id: NodeId) -> Vec<NodeId> {
+        let is_beyond = |other: &NodeId| {
+            let distance = other.0.abs_diff(id.0);
+            distance.min(self.nodes - distance) > 1
+        };
+        self.node_ids().filter(is_beyond).collect()
+    }
+
     /// All nodes.
     pub fn node_ids(&self) -> impl Iterator<Item = NodeId> + use<> {
         (0..self.nodes).map(NodeId)
