@@ -156,10 +156,6 @@ impl Oracle {
                 NameEvent::Appeared { name, owner } | NameEvent::Moved { name, owner, .. },
             ) => self.check_claimant(name, owner),
             ControlEvent::IdentityConflict { .. } | ControlEvent::Displaced => {
-                // A node that is held down again and again takes it for another with its name.
-                if !self.is_calm_since(now.checked_sub(RENEWAL_WINDOW)) {
-                    return Ok(());
-                }
                 let what = "told that another node has its name, and none has";
                 Err((Invariant::P3, what.to_owned()))
             }
@@ -395,9 +391,6 @@ pub(crate) fn node_of(name: &NodeName) -> NodeId {
 
 /// After a heal all views are whole within two rounds of push and pull and 5 s.
 pub(crate) const HEAL_BOUND: Duration = Duration::from_secs(15);
-
-/// Within what a node counts how often it was held down.
-const RENEWAL_WINDOW: Duration = Duration::from_secs(60);
 
 /// The default of `MembershipConfig`.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);
