@@ -311,8 +311,7 @@ impl Connections {
 
     /// The run of a node that a connection which is up leads to.
     pub(crate) fn session(&self, name: &NodeName, key: PeerKey) -> Option<Session> {
-        let mut links = self.up.get(name)?.iter();
-        Some(links.find(|link| link.key == key)?.session)
+        self.link(name, key).map(|link| link.session)
     }
 
     /// Whether a connection that is up leads to an earlier run of a node than this one, elsewhere. A
@@ -324,8 +323,12 @@ impl Connections {
         session: Session,
         address: SocketAddr,
     ) -> bool {
-        let mut links = self.up.get(name).into_iter().flatten();
-        links.any(|link| link.key == key && link.session < session && link.address != address)
+        let link = self.link(name, key);
+        link.is_some_and(|link| link.session < session && link.address != address)
+    }
+
+    fn link(&self, name: &NodeName, key: PeerKey) -> Option<&Link> {
+        self.up.get(name)?.iter().find(|link| link.key == key)
     }
 
     /// A connection to a node is lost. Returns whether it counted as up until now.
