@@ -22,8 +22,7 @@ pub fn frame_bytes(data: &[u8]) {
         decoder.push(Bytes::copy_from_slice(stream));
         drain(&mut decoder)
     });
-    let expected = read_plainly(limit, stream);
-    assert_eq!(outcome, expected);
+    outcome.assert_is(&read_plainly(limit, stream));
 
     let mut encoded = BytesMut::new();
     for frame in &outcome.frames {
@@ -120,15 +119,23 @@ pub fn framing_chunks(data: &[u8]) {
         let end = drain(&mut decoder).end;
         Outcome { frames, end }
     });
-    assert_eq!(outcome, whole);
+    outcome.assert_is(&whole);
 }
 
 /// What became of a stream.
-#[derive(Debug, PartialEq, Eq)]
-struct Outcome {
-    frames: Vec<Bytes>,
+#[derive(Debug)]
+struct Outcome<F = Bytes> {
+    frames: Vec<F>,
     /// Whether it may end where it does.
     end: Result<(), FrameError>,
+}
+
+impl Outcome {
+    /// The frames of a plain reading are slices: copies would be most of what a target costs.
+    fn assert_is(&self, plain: &Outcome<&[u8]>) {
+        assert_eq!(self.frames, plain.frames);
+        assert_eq!(self.end, plain.end);
+    }
 }
 
 #[derive(Arbitrary)]
@@ -171,7 +178,7 @@ fn drain(decoder: &mut FrameDecoder) -> Outcome {
 }
 
 /// The format as its specification reads, on the whole stream at once.
-fn read_plainly(limit: usize, mut stream: &[u8]) -> Outcome {
+fn read_plainly(limit: usize, mut stream: &[u8]) -> Outcome<&[u8]> {
     let mut frames = Vec::new();
     let end = loop {
         if stream.is_empty() {
@@ -207,7 +214,7 @@ fn read_plainly(limit: usize, mut stream: &[u8]) -> Outcome {
                 missing: length - body.len(),
             });
         }
-        frames.push(Bytes::copy_from_slice(&body[..length]));
+        frames.push(&body[..length]);
         stream = &body[length..];
     };
     Outcome { frames, end }

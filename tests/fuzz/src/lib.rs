@@ -10,6 +10,7 @@
 //! - [`names`]: exactly the documented strings are names.
 //! - [`certificates`]: any bytes are credentials, or are refused.
 //! - [`directory`]: replicas converge, whatever the order, the cuts and the lies.
+//! - [`members`]: a node hears any packet of failure detection, and believes what it may.
 //! - [`plans`]: no plan breaks an invariant of the simulator's control tier.
 //! - [`nodes`]: whole nodes take anything from anyone, and serve the honest afterwards.
 //!
@@ -20,6 +21,7 @@ mod budget;
 pub mod certificates;
 pub mod directory;
 pub mod frames;
+pub mod members;
 pub mod messages;
 pub mod names;
 pub mod nodes;
@@ -93,6 +95,11 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "directory_ops",
         run: directory::directory_ops,
+        tier: Tier::Structure,
+    },
+    Target {
+        name: "swim_packet",
+        run: members::swim_packet,
         tier: Tier::Structure,
     },
     Target {

@@ -22,7 +22,7 @@ pub fn control_messages(data: &[u8]) {
         return;
     };
     match which % 5 {
-        0 => control(bytes),
+        0 => assert_encodes_to_itself(bytes),
         1 => first_frame(bytes, Hello::decode, Hello::encode),
         2 => first_frame(bytes, OpenFlow::decode, OpenFlow::encode),
         3 => first_frame(bytes, FlowAnswer::decode, FlowAnswer::encode),
@@ -35,12 +35,13 @@ pub fn control_messages(data: &[u8]) {
             message.encode(&mut encoded);
             assert_eq!(encoded.len(), message.encoded_len());
             assert_eq!(ControlMessage::decode(&encoded).as_ref(), Ok(&message));
-            control(&encoded);
+            assert_encodes_to_itself(&encoded);
         }
     }
 }
 
-fn control(bytes: &[u8]) {
+/// What decodes as a control message encodes to itself, and to no more than what came.
+pub(crate) fn assert_encodes_to_itself(bytes: &[u8]) {
     let Ok(message) = within_budget(bytes.len(), || ControlMessage::decode(bytes)) else {
         return;
     };

@@ -2,7 +2,8 @@
 
 use arbitrary::Unstructured;
 use bytes::BytesMut;
-use grinta_proto::wire::frame::encode_length;
+use grinta_proto::wire::control::ControlMessage;
+use grinta_proto::wire::frame::{FrameDecoder, encode_length};
 use grinta_proto::wire::stream::{Encoding, FlowAnswer, Hello, OpenFlow, Refusal, RefusalReason};
 use grinta_proto::{CodecId, Direction, EndpointName, FabricName, NodeName, Session};
 
@@ -26,6 +27,7 @@ pub fn seeds(target: &Target) -> Vec<Vec<u8>> {
         .map(<[u8]>::to_vec)
         .into(),
         "certificate" => certificates(),
+        "swim_packet" => packets(),
         _ => (1..=4).map(|seed| scramble(seed, 160)).collect(),
     }
 }
@@ -47,6 +49,23 @@ fn messages() -> Vec<Vec<u8>> {
     encoded.extend(prefixed(3, &[accepted, refused]));
     encoded.push(prefixed(4, &[scramble(1, 200)]).remove(0));
     encoded
+}
+
+/// Packets, and scripts of them.
+fn packets() -> Vec<Vec<u8>> {
+    let scripts: Vec<_> = (0..12).map(|seed| scramble(seed, 400)).collect();
+    let packet = |script: &Vec<u8>| {
+        let packet = speech::swim_packet(&mut Unstructured::new(script)).ok()?;
+        let mut encoded = BytesMut::new();
+        ControlMessage::Swim(packet).encode(&mut encoded);
+        let mut decoder = FrameDecoder::new(usize::MAX);
+        // Behind the key stand a length and the packet, as in a frame.
+        decoder.push(encoded.freeze().slice(1..));
+        Some(decoder.next_frame().ok()??.to_vec())
+    };
+    let mut packets = prefixed(0, &scripts.iter().filter_map(packet).collect::<Vec<_>>());
+    packets.extend(prefixed(1, &scripts));
+    packets
 }
 
 /// The messages that open streams, without their lengths.

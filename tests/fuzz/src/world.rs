@@ -387,7 +387,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// The cap on the steps of one input.
 const TURNS_MAX: usize = 100_000;
 const MESSAGE: &[u8] = b"still here";
-const UNIX_TIME: Duration = Duration::from_millis(crate::speech::SESSION);
+pub(crate) const UNIX_TIME: Duration = Duration::from_millis(crate::speech::SESSION);
 
 /// Only differences from it matter.
-static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+pub(crate) static ORIGIN: LazyLock<Instant> = LazyLock::new(Instant::now);

@@ -41,6 +41,7 @@ targets! {
     node_pair
     node_unauthenticated
     sim_control
+    swim_packet
 }
 
 #[test]
