@@ -136,6 +136,7 @@
 
 mod codec;
 pub mod config;
+mod mutant;
 mod name;
 pub mod node;
 mod share;
@@ -151,6 +152,8 @@ pub use codec::{
     Codec, CodecError, CodecId, CodecOperation, InvalidCodecId, MESSAGE_TYPE_LEN_MAX, Protobuf, Raw,
 };
 pub use config::{Config, ConfigError, Labels, Limits, Neighbour};
+#[cfg(grinta_mutants)]
+pub use mutant::{Mutant, set_mutant};
 pub use name::{EndpointName, FabricName, InvalidName, NAME_LEN_MAX, NodeName, Session};
 pub use node::control::{
     ClaimError, ClaimMode, Confirmation, ForgetError, Holder, ListedName, NameLimit, NamePage,

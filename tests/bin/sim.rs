@@ -5,6 +5,9 @@
     reason = "a program whose output people and scripts read"
 )]
 
+#[cfg(grinta_mutants)]
+mod mutants;
+
 use std::fs;
 use std::io;
 use std::ops::Range;
@@ -35,6 +38,9 @@ enum Call {
     Shrink(ShrinkArguments),
     /// Prints the plan of a seed, or tells its history.
     Show(ShowArguments),
+    /// Looks for each mistake that the core can be made to make, and prints how it is found.
+    #[cfg(grinta_mutants)]
+    Mutants(mutants::MutantsArguments),
 }
 
 #[derive(Debug, Args)]
@@ -117,6 +123,8 @@ fn main() -> ExitCode {
         Call::Replay(arguments) => replay(*arguments),
         Call::Shrink(arguments) => shrink(&arguments),
         Call::Show(arguments) => show(&arguments),
+        #[cfg(grinta_mutants)]
+        Call::Mutants(arguments) => mutants::mutants(&arguments),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error}");
@@ -171,7 +179,7 @@ fn replay(arguments: ReplayArguments) -> Result<ExitCode, String> {
         println!("{violation}");
     }
     if arguments.twice {
-        let again = plan.run(lines);
+        let again = plan.run_again(lines);
         holds &= again == outcome;
         tell_difference(&outcome, &again);
     }

@@ -63,6 +63,8 @@ mod full;
 mod history;
 mod host;
 mod io;
+#[cfg(grinta_mutants)]
+mod mutants;
 mod network;
 mod oracle;
 mod plan;
@@ -79,6 +81,8 @@ pub use crate::executor::Policy;
 pub use crate::history::Hash;
 pub use crate::host::Host;
 pub use crate::io::{SimDriver, SimIo};
+#[cfg(grinta_mutants)]
+pub use crate::mutants::{Find, hunt};
 pub use crate::network::{CutId, HostId, Link, Network};
 pub use crate::plan::{
     Action, Attack, CallPlan, Fault, FlowEnd, FlowPlan, HostFault, NodeId, Operation, Plan,

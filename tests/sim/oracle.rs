@@ -22,6 +22,8 @@ pub(crate) struct Oracle {
     /// Faults under way that excuse a false alarm, and when the last one ended.
     disruptions: u32,
     disrupted_at: Option<Duration>,
+    /// The disruptive faults that have begun, and when those ended that have.
+    partings: Vec<(Fault, Option<Duration>)>,
 }
 
 /// What one run of a node has told.
@@ -50,6 +52,7 @@ impl Oracle {
             claimants: BTreeMap::new(),
             disruptions: 0,
             disrupted_at: None,
+            partings: Vec::new(),
         }
     }
 
@@ -97,19 +100,40 @@ impl Oracle {
     }
 
     pub(crate) fn fault_begins(&mut self, fault: &Fault) {
-        self.disruptions += u32::from(is_disruptive(fault));
+        if is_disruptive(fault) {
+            self.disruptions += 1;
+            self.partings.push((fault.clone(), None));
+        }
     }
 
     pub(crate) fn fault_ends(&mut self, now: Duration, fault: &Fault) {
         if is_disruptive(fault) {
             self.disruptions -= 1;
             self.disrupted_at = Some(now);
+            let mut partings = self.partings.iter_mut();
+            if let Some((_, ended)) = partings.find(|(it, ended)| it == fault && ended.is_none()) {
+                *ended = Some(now);
+            }
         }
     }
 
     /// Whether nothing has gone wrong for so long that a false alarm has no excuse.
     pub(crate) fn is_calm(&self, now: Duration) -> bool {
         self.is_calm_since(now.checked_sub(HEAL_BOUND))
+    }
+
+    /// Whether nothing has gone wrong for so long but cuts that leave both on one side.
+    fn is_on_one_side(&self, now: Duration, one: NodeId, other: NodeId) -> bool {
+        self.partings.iter().all(|(fault, ended)| {
+            let is_past = ended.is_some_and(|ended| now - ended > HEAL_BOUND);
+            let leaves_both = if let Fault::Cut(some, rest) = fault {
+                let is_of_all = some.len() + rest.len() == self.views.len();
+                is_of_all && some.contains(&one) == some.contains(&other)
+            } else {
+                false
+            };
+            is_past || leaves_both
+        })
     }
 
     /// Whether nothing has gone wrong since then, or ever for `None`.
@@ -217,10 +241,18 @@ impl Oracle {
                 let what = format!("{} left and is held down", member.name);
                 return Err((Invariant::M6, what));
             }
+        }
+        let knows_some = !self.views[id.index()].members.is_empty();
+        if kind == "down" && knows_some && self.is_on_one_side(now, id, about) {
             let is_this_run = self.ended.get(&about) < Some(&member.session);
             if is_this_run && self.running.contains(&about) && self.running.contains(&id) {
+                let invariant = if self.is_calm(now) {
+                    Invariant::M1
+                } else {
+                    Invariant::M4
+                };
                 let what = format!("{} runs and is held down", member.name);
-                return Err((Invariant::M1, what));
+                return Err((invariant, what));
             }
         }
         let renewed = &mut self.views[id.index()].renewed;

@@ -22,6 +22,13 @@ pub enum Lines {
     Dropped,
 }
 
+/// Which run of a plan it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Take {
+    First,
+    Second,
+}
+
 /// Many seeds to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Swarm {
@@ -56,17 +63,23 @@ impl Plan {
     /// If the system has no thread to give.
     #[must_use]
     pub fn run(&self, lines: Lines) -> Outcome {
-        thread::scope(|scope| {
-            let run = thread::Builder::new().spawn_scoped(scope, || self.run_here(lines));
-            let joined = run.expect("the system has a thread").join();
-            joined.expect("panics of the run are caught")
-        })
+        on_fresh_thread(|| self.run_here(lines, Take::First))
     }
 
-    fn run_here(&self, lines: Lines) -> Outcome {
+    /// Runs the plan once more. The outcome is the same, though the hash maps keep their entries
+    /// in another order: nothing may depend on it.
+    ///
+    /// # Panics
+    /// If the system has no thread to give.
+    #[must_use]
+    pub fn run_again(&self, lines: Lines) -> Outcome {
+        on_fresh_thread(|| self.run_here(lines, Take::Second))
+    }
+
+    pub(crate) fn run_here(&self, lines: Lines, take: Take) -> Outcome {
         let keys = |n| {
             Draws::new(self.seed)
-                .draw(Purpose::HashKeys, 0, 0, n)
+                .draw(Purpose::HashKeys, take as u64, 0, n)
                 .word()
         };
         grinta_tripwire::seed_hash_maps([keys(0), keys(1)]);
@@ -108,7 +121,11 @@ impl Swarm {
                 if seed >= self.seeds.end || is_late {
                     break;
                 }
-                let outcome = self.run_one(seed);
+                let plan = Plan::of_seed(self.tier, seed);
+                let outcome = judge(seed, |take| match take {
+                    Take::First => plan.run(Lines::Dropped),
+                    Take::Second => plan.run_again(Lines::Dropped),
+                });
                 let mut tally = tally.lock().expect("no holder panics");
                 tally.simulated += outcome.simulated;
                 match outcome.violation {
@@ -130,23 +147,30 @@ impl Swarm {
         tally.wall = begun.elapsed();
         tally
     }
+}
 
-    /// A tenth of the seeds runs twice, and every failure does: the two must not differ.
-    fn run_one(&self, seed: u64) -> Outcome {
-        let plan = Plan::of_seed(self.tier, seed);
-        let mut outcome = plan.run(Lines::Dropped);
-        if outcome.violation.is_none() && !seed.is_multiple_of(10) {
-            return outcome;
-        }
-        let again = plan.run(Lines::Dropped);
-        if again != outcome {
-            let what = format!("two runs differ: {} and {}", outcome.hash, again.hash);
-            outcome.violation = Some(Violation {
-                invariant: Invariant::P2,
-                at: outcome.simulated,
-                what,
-            });
-        }
-        outcome
+/// Runs a seed. A tenth of them runs twice, and every failure does: the two must not differ.
+pub(crate) fn judge(seed: u64, run: impl Fn(Take) -> Outcome) -> Outcome {
+    let mut outcome = run(Take::First);
+    if outcome.violation.is_none() && !seed.is_multiple_of(10) {
+        return outcome;
     }
+    let again = run(Take::Second);
+    if again != outcome {
+        let what = format!("two runs differ: {} and {}", outcome.hash, again.hash);
+        outcome.violation = Some(Violation {
+            invariant: Invariant::P2,
+            at: outcome.simulated,
+            what,
+        });
+    }
+    outcome
+}
+
+pub(crate) fn on_fresh_thread(run: impl FnOnce() -> Outcome + Send) -> Outcome {
+    thread::scope(|scope| {
+        let run = thread::Builder::new().spawn_scoped(scope, run);
+        let joined = run.expect("the system has a thread").join();
+        joined.expect("panics of the run are caught")
+    })
 }

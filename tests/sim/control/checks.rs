@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use grinta_proto::node::control::Control;
+use grinta_proto::node::control::directory::Standing;
 use grinta_proto::wire::claims::OwnerHead;
 use grinta_proto::wire::control::{ControlMessage, SwimKind};
 use grinta_proto::{EndpointName, MemberState};
@@ -157,6 +158,7 @@ impl World<'_> {
             let what = format!("the replicas of {first} and {other} differ");
             return Err((Invariant::D1, what));
         }
+        self.check_losers()?;
         let mut holders: BTreeMap<EndpointName, BTreeSet<NodeId>> = BTreeMap::new();
         for (node, control) in controls() {
             for name in control.directory().held() {
@@ -169,6 +171,23 @@ impl World<'_> {
         for name in self.oracle.claimants.keys() {
             let found = controls().map(|(node, control)| (node_of(node), control.resolve(name)));
             oracle::check_owner(name, holders.get(name), found)?;
+        }
+        Ok(())
+    }
+
+    /// Whoever claimed a name knows whether it is its own.
+    fn check_losers(&self) -> Result<(), Finding> {
+        for node in &self.nodes {
+            let Some(control) = &node.control else {
+                continue;
+            };
+            for name in control.directory().held() {
+                let stands_by = control.directory().standing(name) == Some(Standing::Standby);
+                if stands_by != node.knows_better.contains(name) {
+                    let what = format!("{} was not told what its claim of {name} is", node.name);
+                    return Err((Invariant::D4, what));
+                }
+            }
         }
         Ok(())
     }

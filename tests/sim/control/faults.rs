@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use grinta_proto::node::control::directory::Standing;
 use grinta_proto::{ClaimMode, EndpointName};
 
 use super::phases::Phase;
@@ -70,12 +71,19 @@ impl World<'_> {
         }
         self.oracle.claims(id, name);
         let claimed = self.act(id, |control, now, unix_time| {
-            control.claim(now, unix_time, name.clone(), mode).is_ok()
+            control.claim(now, unix_time, name.clone(), mode)
         });
-        let verb = if claimed == Some(true) {
-            "claims"
-        } else {
-            "may not claim"
+        let knows_better = &mut self.nodes[index(id)].knows_better;
+        let verb = match claimed {
+            Some(Ok(Standing::Owner)) => {
+                knows_better.remove(name);
+                "claims"
+            }
+            Some(Ok(Standing::Standby)) => {
+                knows_better.insert(name.clone());
+                "stands by for"
+            }
+            Some(Err(_)) | None => "may not claim",
         };
         self.note(id, &format!("{verb} {name}"));
     }

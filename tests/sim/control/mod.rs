@@ -10,7 +10,7 @@ mod faults;
 mod links;
 mod phases;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use grinta_proto::node::control::{Control, ControlEvent, ControlOutput, Identity};
 use grinta_proto::wire::control::ControlMessage;
-use grinta_proto::{Config, Neighbour, NodeName, Session};
+use grinta_proto::{Config, EndpointName, Neighbour, NodeName, Session};
 
 use self::faults::{Active, Undo};
 use self::links::Links;
@@ -70,6 +70,11 @@ struct Node {
     /// Since when it is frozen, and what waits for it.
     frozen: Option<(Duration, Vec<Event>)>,
     has_left: bool,
+    /// The names that its program claimed and knows to be another's.
+    knows_better: BTreeSet<EndpointName>,
+    bytes_sent: u64,
+    /// What it had sent when the calm began.
+    sent_before_calm: u64,
 }
 
 #[derive(Debug)]
@@ -260,6 +265,7 @@ impl<'a> World<'a> {
         }
         node.runs += 1;
         node.has_left = false;
+        node.knows_better.clear();
         let run = node.runs;
         let identity = Identity {
             name: node.name.clone(),
@@ -323,6 +329,7 @@ impl<'a> World<'a> {
                     let mut contents = std::mem::take(&mut self.scratch);
                     contents.clear();
                     message.encode(&mut contents);
+                    self.nodes[index(id)].bytes_sent += contents.len() as u64;
                     let subjects = [u64::from(id.0), channel as u64];
                     self.history
                         .record(self.now, SENT, subjects, &contents, || {
@@ -347,6 +354,12 @@ impl<'a> World<'a> {
         self.note(id, &format!("tells {}", oracle::summary(&event)));
         if let Err((invariant, what)) = self.oracle.hear(self.now, id, &event) {
             self.fail(invariant, format!("at {id}: {what}"));
+        }
+        let knows_better = &mut self.nodes[index(id)].knows_better;
+        if let ControlEvent::NameLost { name, .. } = &event {
+            knows_better.insert(name.clone());
+        } else if let ControlEvent::NamePromoted { name } = &event {
+            knows_better.remove(name);
         }
         // One that joins while it leaves has left first.
         if event == ControlEvent::Left && self.oracle.has_left(id) {
@@ -413,6 +426,9 @@ impl Node {
             armed: None,
             frozen: None,
             has_left: false,
+            knows_better: BTreeSet::new(),
+            bytes_sent: 0,
+            sent_before_calm: 0,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Event, World, index};
+use super::{Event, Node, World, index};
 use crate::oracle;
 use crate::plan::NodeId;
 use crate::verdict::Invariant;
@@ -51,9 +51,15 @@ impl World<'_> {
         match phase {
             Phase::CrashKnown { id, run, since } => self.check_crash(id, run, since),
             Phase::Heal => self.heal(),
-            Phase::Whole => self.check_whole(),
+            Phase::Whole => {
+                self.check_whole();
+                for node in &mut self.nodes {
+                    node.sent_before_calm = node.bytes_sent;
+                }
+            }
             Phase::Shutdown => {
                 self.check_whole();
+                self.check_idle();
                 self.is_shutting_down = true;
                 for id in self.plan.node_ids() {
                     self.leave(id);
@@ -88,6 +94,20 @@ impl World<'_> {
         self.queue.plan(again, Event::Check);
     }
 
+    /// Nothing happened, so little was sent.
+    fn check_idle(&mut self) {
+        let sent = |node: &Node| (node.bytes_sent - node.sent_before_calm) / CALM.as_secs();
+        let talker = self.nodes.iter().find(|node| sent(node) > IDLE_BYTES);
+        if let Some(talker) = talker {
+            let what = format!(
+                "{} sends {} B/s, and nothing happens; {IDLE_BYTES} are expected",
+                talker.name,
+                sent(talker),
+            );
+            self.fail(Invariant::R6, what);
+        }
+    }
+
     fn check_over(&mut self) {
         for node in &self.nodes {
             let control = node.control.as_ref();
@@ -119,6 +139,9 @@ const BOOT_SPREAD: Duration = Duration::from_secs(5);
 
 /// How long nothing happens before the shutdown.
 const CALM: Duration = Duration::from_secs(15);
+
+/// What an idle node sends, in bytes each second: probes and push and pull.
+const IDLE_BYTES: u64 = 600;
 
 /// Within what everybody is gone: two probe intervals, and some.
 const SHUTDOWN_BOUND: Duration = Duration::from_secs(5);

@@ -12,6 +12,7 @@ use super::leave::Life;
 use super::members::Entry;
 use super::swim::{self, Outcome, SwimTimer};
 use super::{Channel, Control, ControlEvent, ControlOutput, ControlTimer, Identity, Violation};
+use crate::mutant::mutant;
 use crate::name::{NodeName, Session};
 use crate::node::event::MemberEvent;
 use crate::wire::claims::Version;
@@ -198,7 +199,10 @@ impl Control {
         if to.name == self.swim.identity().name {
             return;
         }
-        if packet.header.kind == SwimKind::TurnUndead && self.members.departure(&to).is_none() {
+        if packet.header.kind == SwimKind::TurnUndead
+            && self.members.departure(&to).is_none()
+            && !mutant!(TurnUndeadToTheLiving)
+        {
             return;
         }
         for update in &mut packet.updates {

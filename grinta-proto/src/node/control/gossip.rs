@@ -4,12 +4,13 @@
 //! names did. A rumour carries a small change inline; of a large one it tells the head, and who
 //! lacks it pulls it. Nothing depends on a rumour arriving: push and pull repairs what is missed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::time::{Duration, Instant};
 
 use prost::Message;
 
 use super::directory::{CLAIM_OVERHEAD, Directory};
+use crate::mutant::mutant;
 use crate::name::NodeName;
 use crate::wire::claims::{OwnerDelta, OwnerHead, Version};
 use crate::wire::control::{DATAGRAM_LEN_MAX, LabelChange, Labelling, Rumour};
@@ -115,7 +116,9 @@ impl Rumours {
                 .owners
                 .get_mut(&owner)
                 .expect("listed from the same queue");
-            entry.tellings = entry.tellings.saturating_sub(listeners);
+            if !mutant!(RumoursNeverEnd) {
+                entry.tellings = entry.tellings.saturating_sub(listeners);
+            }
             if entry.tellings == 0 {
                 self.owners.remove(&owner);
             }
@@ -194,6 +197,10 @@ fn inline(
 
 fn least_told<'a>(queue: impl Iterator<Item = (u32, &'a NodeName)>) -> Vec<NodeName> {
     let mut queue: Vec<_> = queue.collect();
+    if mutant!(UnorderedIteration) {
+        let queue = HashSet::<_>::from_iter(queue).into_iter();
+        return queue.map(|(_, name)| name.clone()).collect();
+    }
     queue.sort_by(|(left, a), (right, b)| right.cmp(left).then_with(|| a.cmp(b)));
     queue
         .into_iter()

@@ -59,6 +59,7 @@ use self::seeds::Seeds;
 use self::swim::{Swim, SwimTimer};
 use self::sync::Exchange;
 use crate::config::{Config, Labels, MembershipConfig};
+use crate::mutant::mutant;
 use crate::name::{EndpointName, NodeName, Session};
 use crate::node::event::{Member, NameEvent};
 use crate::node::timers::{TimerKey, Timers};
@@ -281,6 +282,11 @@ impl Control {
 
     /// Time passed: fires what is due. To be called after all messages of a turn.
     pub fn handle_timeout(&mut self, now: Instant, unix_time: Duration) {
+        let now = if mutant!(ClockRead) {
+            Instant::now()
+        } else {
+            now
+        };
         self.wall = (now, unix_time);
         while let Some(timer) = self.timers.pop_expired(now) {
             match timer {

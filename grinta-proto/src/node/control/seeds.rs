@@ -11,6 +11,7 @@ use rand::seq::IteratorRandom;
 
 use super::leave::Life;
 use super::{Control, ControlOutput, ControlTimer};
+use crate::mutant::mutant;
 use crate::name::NodeName;
 use crate::node::timers::TimerKey;
 use crate::wire::control::{Health, MemberIdentity};
@@ -110,6 +111,9 @@ impl Control {
         for (name, address) in down {
             self.begin_exchange(now, &name, address);
         }
+        if mutant!(JoinAnnouncedOnce) {
+            return;
+        }
         let longest = 2 * self.config.push_pull_interval;
         let pause = (self.config.probe_interval * (1 << doublings) / 2).min(longest);
         let pause = self.jittered(pause, 75..=125);
@@ -122,6 +126,9 @@ impl Control {
     /// Once in each round: one member that is down, or one seed where no member is. It is how
     /// two halves of a fabric find each other again.
     pub(super) fn contact_beyond(&mut self, now: Instant) {
+        if mutant!(JoinAnnouncedOnce) {
+            return;
+        }
         let is_member = |address: &SocketAddr| {
             self.members.active().any(|entry| {
                 let MemberIdentity {

@@ -6,6 +6,7 @@ use bytes::{Bytes, BytesMut};
 use quinn_proto::{Dir, StreamEvent, StreamId};
 
 use crate::config::Limits;
+use crate::mutant::mutant;
 use crate::name::EndpointName;
 use crate::node::dial::DialId;
 use crate::node::endpoint::IncomingId;
@@ -181,6 +182,7 @@ impl Peer {
     pub(crate) fn read(&mut self, stream: StreamId) -> Result<Option<Bytes>, FlowReadError> {
         let flow = self.flows.get_mut(&stream).ok_or(FlowReadError::Stopped)?;
         match (flow.read(&mut self.connection), &self.stage) {
+            (Err(FlowReadError::Blocked), Stage::Lost { .. }) if mutant!(LossReadAsEnd) => Ok(None),
             (Err(FlowReadError::Blocked), Stage::Lost { loss }) => {
                 Err(FlowReadError::Lost(loss.clone()))
             }

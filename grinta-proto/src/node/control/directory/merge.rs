@@ -2,6 +2,7 @@
 
 use super::owners::{Entry, LOCAL, OwnerId};
 use super::{Directory, NameLimit};
+use crate::mutant::mutant;
 use crate::name::Session;
 use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Version};
 
@@ -79,10 +80,10 @@ impl Directory {
             None => (self.owners.add(delta.owner.clone(), delta.session), true),
         };
         let known = self.owners[id].session;
-        if delta.session < known {
+        if delta.session < known && !mutant!(OlderSessionAccepted) {
             return Applied::Refused(Refusal::StaleSession { known });
         }
-        if delta.session > known {
+        if delta.session != known {
             self.begin_session(id, delta.session);
         }
         let applied = self.join(id, delta);
@@ -179,6 +180,8 @@ impl Directory {
         let is_known = delta.floor <= owner.floor && delta.upto <= owner.version;
         let is_behind_our_floor = delta.floor < owner.floor && delta.upto < owner.floor;
         if is_known || is_behind_our_floor {
+            #[cfg(grinta_mutants)]
+            self.take_old_claims(id, delta);
             return Applied::Nothing;
         }
         if delta.floor > owner.version.max(owner.floor) {
@@ -196,6 +199,23 @@ impl Directory {
         }
         self.raise_floor(id, delta.floor);
         self.take_claims(id, delta)
+    }
+
+    /// Takes what a replica without versions would take for news.
+    #[cfg(grinta_mutants)]
+    fn take_old_claims(&mut self, id: OwnerId, delta: &OwnerDelta) {
+        for claim in &delta.claims {
+            let known = self.index.get(&claim.name).and_then(|it| it.of(id)).copied();
+            let is_empty = !known.is_some_and(|known| known.is_held());
+            let is_taken = match claim.state.is_held() {
+                true => is_empty && mutant!(OldClaimTaken),
+                false => !is_empty && mutant!(OldReleaseTaken),
+            };
+            if is_taken {
+                self.erase(id, known.map_or(claim.version, |known| known.version));
+                self.store(id, claim);
+            }
+        }
     }
 
     /// Takes the claims past the replica's version, up to a limit.

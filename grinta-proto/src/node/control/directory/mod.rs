@@ -66,6 +66,7 @@ use self::change::Changes;
 use self::clock::HybridClock;
 use self::index::{Holder, Index};
 use self::owners::{LOCAL, OwnerId, Owners, Tally};
+use crate::mutant::mutant;
 use crate::name::{EndpointName, NodeName, Session};
 use crate::wire::claims::{Claim, ClaimState, OwnerHead, Version};
 
@@ -336,6 +337,9 @@ impl Directory {
         if self.owners[id].reachable {
             self.turn(id);
         }
+        if mutant!(NamesNotRestored) {
+            self.clear(id);
+        }
     }
 
     /// Drops the dormant claims of an unreachable owner, and keeps how far they went: what late
@@ -398,6 +402,9 @@ impl Directory {
                 continue;
             };
             if std::mem::replace(told, standing) == standing {
+                continue;
+            }
+            if standing == Standing::Standby && mutant!(LoserNotTold) {
                 continue;
             }
             return Some(match (standing, self.owner_of(&name).cloned()) {

@@ -19,6 +19,7 @@ use super::super::identity::Verdict;
 use super::super::members::Entry;
 use super::super::{Channel, Control};
 use super::Stage;
+use crate::mutant::mutant;
 use crate::name::NodeName;
 use crate::wire::control::{
     ControlMessage, ENTRIES_MAX, Health, MemberAnswer, MemberDigest, MemberRecord, MemberUpdate,
@@ -227,6 +228,7 @@ impl Control {
         };
         match health {
             Health::Alive | Health::Suspect => Some(word),
+            Health::Down if mutant!(DownMergedAsDown) => Some(word),
             Health::Down | Health::Left if is_active_here => {
                 Some(self.members.doubted(now, self.swim.suspicion(), word))
             }
