@@ -54,6 +54,15 @@
 //! - TLS runs on a provider whose randomness is drawn; certificates are Ed25519, from one fixed CA.
 //! - The core reads no clock and draws on no system, by construction. That application code does
 //!   neither is watched: a step that asks the system for time or randomness aborts with a backtrace.
+//!
+//! # Whether it is any good
+//!
+//! The core can be made to make mistakes, one at a time: `mutant!(Name)` in its code, which is
+//! nothing in an ordinary build. `sim mutants` says by which seed and invariant each is found:
+//!
+//! ```text
+//! RUSTC_WORKSPACE_WRAPPER=$PWD/.ci/mutants cargo run -p grinta-tests --bin sim -- mutants
+//! ```
 
 mod control;
 mod crypto;

@@ -37,7 +37,6 @@ pub fn hunt(mutant: Mutant, seeds: u64, report: impl Fn(u64)) -> Option<Find> {
 const fn tier(mutant: Mutant) -> Tier {
     match mutant {
         Mutant::OldClaimTaken
-        | Mutant::OldReleaseTaken
         | Mutant::NamesNotRestored
         | Mutant::LoserNotTold
         | Mutant::ClockResetOnRestart
@@ -45,9 +44,8 @@ const fn tier(mutant: Mutant) -> Tier {
         | Mutant::TurnUndeadToTheLiving
         | Mutant::DownMergedAsDown
         | Mutant::RumoursNeverEnd
-        | Mutant::OlderSessionAccepted
         | Mutant::UnorderedIteration
         | Mutant::ClockRead => Tier::Control,
-        Mutant::TimersFirst | Mutant::LossReadAsEnd | Mutant::WakeLostOnCancel => Tier::Full,
+        Mutant::LossReadAsEnd => Tier::Full,
     }
 }

@@ -2,7 +2,9 @@
 
 use super::owners::{Entry, LOCAL, OwnerId};
 use super::{Directory, NameLimit};
+#[cfg(grinta_mutants)]
 use crate::mutant::mutant;
+use crate::name::Session;
 use crate::name::Session;
 use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Version};
 
@@ -80,10 +82,10 @@ impl Directory {
             None => (self.owners.add(delta.owner.clone(), delta.session), true),
         };
         let known = self.owners[id].session;
-        if delta.session < known && !mutant!(OlderSessionAccepted) {
+        if delta.session < known {
             return Applied::Refused(Refusal::StaleSession { known });
         }
-        if delta.session != known {
+        if delta.session > known {
             self.begin_session(id, delta.session);
         }
         let applied = self.join(id, delta);
@@ -207,11 +209,7 @@ impl Directory {
         for claim in &delta.claims {
             let known = self.index.get(&claim.name).and_then(|it| it.of(id)).copied();
             let is_empty = !known.is_some_and(|known| known.is_held());
-            let is_taken = match claim.state.is_held() {
-                true => is_empty && mutant!(OldClaimTaken),
-                false => !is_empty && mutant!(OldReleaseTaken),
-            };
-            if is_taken {
+            if is_empty && claim.state.is_held() && mutant!(OldClaimTaken) {
                 self.erase(id, known.map_or(claim.version, |known| known.version));
                 self.store(id, claim);
             }
