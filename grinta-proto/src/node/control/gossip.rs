@@ -4,7 +4,7 @@
 //! names did. A rumour carries a small change inline; of a large one it tells the head, and who
 //! lacks it pulls it. Nothing depends on a rumour arriving: push and pull repairs what is missed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use prost::Message;
@@ -197,8 +197,9 @@ fn inline(
 
 fn least_told<'a>(queue: impl Iterator<Item = (u32, &'a NodeName)>) -> Vec<NodeName> {
     let mut queue: Vec<_> = queue.collect();
+    #[cfg(grinta_mutants)]
     if mutant!(UnorderedIteration) {
-        let queue = HashSet::<_>::from_iter(queue).into_iter();
+        let queue = std::collections::HashSet::<_>::from_iter(queue).into_iter();
         return queue.map(|(_, name)| name.clone()).collect();
     }
     queue.sort_by(|(left, a), (right, b)| right.cmp(left).then_with(|| a.cmp(b)));

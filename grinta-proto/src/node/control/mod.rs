@@ -59,6 +59,7 @@ use self::seeds::Seeds;
 use self::swim::{Swim, SwimTimer};
 use self::sync::Exchange;
 use crate::config::{Config, Labels, MembershipConfig};
+#[cfg(grinta_mutants)]
 use crate::mutant::mutant;
 use crate::name::{EndpointName, NodeName, Session};
 use crate::node::event::{Member, NameEvent};
@@ -282,6 +283,7 @@ impl Control {
 
     /// Time passed: fires what is due. To be called after all messages of a turn.
     pub fn handle_timeout(&mut self, now: Instant, unix_time: Duration) {
+        #[cfg(grinta_mutants)]
         let now = if mutant!(ClockRead) {
             Instant::now()
         } else {
