@@ -233,16 +233,19 @@ impl Oracle {
             return Err((Invariant::M7, what));
         }
         let about = node_of(&member.name);
-        if kind == "down" && self.is_calm(now) && !self.views[id.index()].members.is_empty() {
-            // Who was not there is told by others, and doubts it as it would doubt a Down.
-            let was_there = !self.views[id.index()].missed.contains(&about);
-            let left = self.left.get(&about);
-            if was_there && left.is_some_and(|left| now - *left < HEAL_BOUND) {
-                let what = format!("{} left and is held down", member.name);
-                return Err((Invariant::M6, what));
-            }
-        }
         let knows_some = !self.views[id.index()].members.is_empty();
+        // Who was not there is told by others, and doubts it as it would doubt a Down.
+        let was_there = !self.views[id.index()].missed.contains(&about);
+        let left = self.left.get(&about);
+        if kind == "down"
+            && knows_some
+            && was_there
+            && self.is_calm(now)
+            && left.is_some_and(|left| now - *left < HEAL_BOUND)
+        {
+            let what = format!("{} left and is held down", member.name);
+            return Err((Invariant::M6, what));
+        }
         if kind == "down" && knows_some && self.is_on_one_side(now, id, about) {
             let is_this_run = self.ended.get(&about) < Some(&member.session);
             if is_this_run && self.running.contains(&about) && self.running.contains(&id) {

@@ -5,7 +5,6 @@ use super::{Directory, NameLimit};
 #[cfg(grinta_mutants)]
 use crate::mutant::mutant;
 use crate::name::Session;
-use crate::name::Session;
 use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Version};
 
 /// What a claim takes in a delta besides its name, in bytes: more than its encoding ever does.
@@ -207,7 +206,11 @@ impl Directory {
     #[cfg(grinta_mutants)]
     fn take_old_claims(&mut self, id: OwnerId, delta: &OwnerDelta) {
         for claim in &delta.claims {
-            let known = self.index.get(&claim.name).and_then(|it| it.of(id)).copied();
+            let known = self
+                .index
+                .get(&claim.name)
+                .and_then(|it| it.of(id))
+                .copied();
             let is_empty = !known.is_some_and(|known| known.is_held());
             if is_empty && claim.state.is_held() && mutant!(OldClaimTaken) {
                 self.erase(id, known.map_or(claim.version, |known| known.version));
