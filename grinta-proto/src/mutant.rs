@@ -46,6 +46,8 @@ mod switched {
     pub enum Mutant {
         /// A claim of a name that nobody holds is taken, however old.
         OldClaimTaken,
+        /// A release is taken, however old.
+        OldReleaseTaken,
         /// The names of a member that was held down are gone for good when it turns out to live.
         NamesNotRestored,
         /// Who loses a name to an older claim is not told.
@@ -60,6 +62,8 @@ mod switched {
         DownMergedAsDown,
         /// What was told often enough is told on.
         RumoursNeverEnd,
+        /// Claims of an owner's earlier session replace those of a later one.
+        OlderSessionAccepted,
         /// What is told first follows the order of a hash map.
         UnorderedIteration,
         /// The core reads the clock by itself.
@@ -70,8 +74,9 @@ mod switched {
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 11] = [
+        pub const ALL: [Self; 13] = [
             Self::OldClaimTaken,
+            Self::OldReleaseTaken,
             Self::NamesNotRestored,
             Self::LoserNotTold,
             Self::ClockResetOnRestart,
@@ -79,6 +84,7 @@ mod switched {
             Self::TurnUndeadToTheLiving,
             Self::DownMergedAsDown,
             Self::RumoursNeverEnd,
+            Self::OlderSessionAccepted,
             Self::UnorderedIteration,
             Self::ClockRead,
             Self::LossReadAsEnd,

@@ -37,6 +37,7 @@ pub fn hunt(mutant: Mutant, seeds: u64, report: impl Fn(u64)) -> Option<Find> {
 const fn tier(mutant: Mutant) -> Tier {
     match mutant {
         Mutant::OldClaimTaken
+        | Mutant::OldReleaseTaken
         | Mutant::NamesNotRestored
         | Mutant::LoserNotTold
         | Mutant::ClockResetOnRestart
@@ -44,6 +45,7 @@ const fn tier(mutant: Mutant) -> Tier {
         | Mutant::TurnUndeadToTheLiving
         | Mutant::DownMergedAsDown
         | Mutant::RumoursNeverEnd
+        | Mutant::OlderSessionAccepted
         | Mutant::UnorderedIteration
         | Mutant::ClockRead => Tier::Control,
         Mutant::LossReadAsEnd => Tier::Full,

@@ -87,7 +87,7 @@ impl Profile {
     fn operations(&self, nodes: u32) -> Vec<Step> {
         let count = self.draw(Aspect::Operations, 0).below(30);
         let names = self.draw(Aspect::Operations, 1).between(1, 8);
-        let operation = |index| {
+        let operations = |index| {
             let part = |part| self.part(Aspect::Operations, index, part);
             let node = node_of(part(0), nodes);
             let name = EndpointName::new(format!("service-{}", part(1).below(names)));
@@ -100,12 +100,22 @@ impl Profile {
                 _ if node.0 > 0 => Operation::Leave(node),
                 _ => Operation::Claim(node, name),
             };
-            Step {
-                at: BOOT / 2 + part(3).duration_below(BOOT / 2 + CHAOS),
+            let at = BOOT / 2 + part(3).duration_below(BOOT / 2 + CHAOS);
+            // What is said of the name soon after may overtake what was said before.
+            let again = match &operation {
+                Operation::Release(node, name) if part(4).chance(500_000) => Some(Step {
+                    at: at + part(5).duration_below(AGAIN_WITHIN),
+                    action: Action::Operate(Operation::Claim(*node, name.clone())),
+                }),
+                _ => None,
+            };
+            let step = Step {
+                at,
                 action: Action::Operate(operation),
-            }
+            };
+            std::iter::once(step).chain(again)
         };
-        (0..count).map(operation).collect()
+        (0..count).flat_map(operations).collect()
     }
 
     /// Things that only whole nodes know.
@@ -137,7 +147,7 @@ impl Profile {
         // Some seeds have attackers and no other fault: there nothing excuses what they bring about.
         let is_attacked = tier == Tier::Full && self.draw(Aspect::Faults, 2).below(20) == 0;
         let kinds = match tier {
-            Tier::Control => KINDS_OF_CONTROL,
+            Tier::Control => KINDS_OF_CONTROL + 1,
             Tier::Full => KINDS,
         };
         let weights: Vec<_> = (0..kinds)
@@ -149,10 +159,10 @@ impl Profile {
             .collect();
         let fault = |index| {
             let part = |part| self.part(Aspect::Faults, index, part);
-            let kind = if is_attacked {
-                KIND_OF_ATTACKS
-            } else {
-                weighted(part(0), &weights)
+            let kind = match weighted(part(0), &weights) {
+                _ if is_attacked => KIND_OF_ATTACKS,
+                KINDS_OF_CONTROL if tier == Tier::Control => LATE_REPLAYS,
+                kind => kind,
             };
             let lasts = match part(1).below(10) {
                 0 => None,
@@ -284,10 +294,14 @@ fn weighted(draw: Draw, weights: &[u64]) -> u64 {
 }
 
 /// How many kinds of fault there are to draw from, and how many of them have a meaning over
-/// messages.
+/// messages; as have late replays.
 const KINDS: u64 = 43;
 const KINDS_OF_CONTROL: u64 = 22;
+const LATE_REPLAYS: u64 = 34;
 const KIND_OF_ATTACKS: u64 = 42;
+
+/// Within what a name is claimed again that was released by mistake.
+const AGAIN_WITHIN: Duration = Duration::from_secs(2);
 
 /// Before it is over nothing goes wrong: the nodes start and meet.
 pub(super) const BOOT: Duration = Duration::from_secs(20);

@@ -2,7 +2,6 @@
 
 use super::owners::{Entry, LOCAL, OwnerId};
 use super::{Directory, NameLimit};
-#[cfg(grinta_mutants)]
 use crate::mutant::mutant;
 use crate::name::Session;
 use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Version};
@@ -81,10 +80,10 @@ impl Directory {
             None => (self.owners.add(delta.owner.clone(), delta.session), true),
         };
         let known = self.owners[id].session;
-        if delta.session < known {
+        if delta.session < known && !mutant!(OlderSessionAccepted) {
             return Applied::Refused(Refusal::StaleSession { known });
         }
-        if delta.session > known {
+        if delta.session != known {
             self.begin_session(id, delta.session);
         }
         let applied = self.join(id, delta);
@@ -212,7 +211,11 @@ impl Directory {
                 .and_then(|it| it.of(id))
                 .copied();
             let is_empty = !known.is_some_and(|known| known.is_held());
-            if is_empty && claim.state.is_held() && mutant!(OldClaimTaken) {
+            let is_taken = match claim.state.is_held() {
+                true => is_empty && mutant!(OldClaimTaken),
+                false => !is_empty && mutant!(OldReleaseTaken),
+            };
+            if is_taken {
                 self.erase(id, known.map_or(claim.version, |known| known.version));
                 self.store(id, claim);
             }
