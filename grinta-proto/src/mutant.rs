@@ -2,12 +2,11 @@
 //!
 //! A mistake is a *mutant*: one condition in the code, `mutant!(Name)`, where the remedy of a known
 //! bug is taken out. Without `--cfg grinta_mutants`, and so in every build that users make, all of
-//! them are `false` to the compiler, and nothing of them is left. With it `sim mutants` turns one on
-//! at a time; `.ci/mutants` is the compiler that sets it.
+//! them are `false` to the compiler, and nothing of them is left. With it a process turns one on, as
+//! `sim --mutant` does; `.ci/mutants` is the compiler that sets it.
 //!
-//! The one that is on belongs to the thread. It is the only global that the core ever reads, and
-//! exists under the cfg alone: a mutant that were passed down as an argument would change each
-//! signature on its way.
+//! Which one is on is the only global that the core ever reads, and exists under the cfg alone: a
+//! mutant that were passed down as an argument would change each signature on its way.
 
 /// Whether a mutant is on.
 #[cfg(grinta_mutants)]
@@ -39,7 +38,7 @@ pub use self::switched::{Mutant, set_mutant};
 
 #[cfg(grinta_mutants)]
 mod switched {
-    use std::cell::Cell;
+    use std::sync::OnceLock;
 
     /// A mistake that the core can be made to make.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +55,9 @@ mod switched {
         ClockResetOnRestart,
         /// Members are looked for once.
         JoinAnnouncedOnce,
+        /// A process that wakes looks at its timers before the datagrams that wait for it, and judges
+        /// a probe at once whose second stage it fires late.
+        TimersFirst,
         /// Members are told that they are down who are not held down.
         TurnUndeadToTheLiving,
         /// Whom another node holds down is down, instead of suspect.
@@ -70,17 +72,24 @@ mod switched {
         ClockRead,
         /// A flow whose connection is lost ends as if its sender had finished.
         LossReadAsEnd,
+        /// A call that is given up lets none of those in that wait for their turn.
+        WakeLostOnCancel,
+        /// A node that has left has timers.
+        TimerLeftOnClose,
+        /// A certified peer is whoever it says.
+        IdentityNotBound,
     }
 
     impl Mutant {
         /// All of them.
-        pub const ALL: [Self; 13] = [
+        pub const ALL: [Self; 17] = [
             Self::OldClaimTaken,
             Self::OldReleaseTaken,
             Self::NamesNotRestored,
             Self::LoserNotTold,
             Self::ClockResetOnRestart,
             Self::JoinAnnouncedOnce,
+            Self::TimersFirst,
             Self::TurnUndeadToTheLiving,
             Self::DownMergedAsDown,
             Self::RumoursNeverEnd,
@@ -88,19 +97,27 @@ mod switched {
             Self::UnorderedIteration,
             Self::ClockRead,
             Self::LossReadAsEnd,
+            Self::WakeLostOnCancel,
+            Self::TimerLeftOnClose,
+            Self::IdentityNotBound,
         ];
     }
 
-    thread_local! {
-        static ON: Cell<Option<Mutant>> = const { Cell::new(None) };
-    }
+    static ON: OnceLock<Mutant> = OnceLock::new();
 
-    /// From here on this thread makes that mistake, or none.
-    pub fn set_mutant(mutant: Option<Mutant>) {
-        ON.set(mutant);
+    /// From here on this process makes that mistake.
+    ///
+    /// # Panics
+    /// If it makes another one already.
+    pub fn set_mutant(mutant: Mutant) {
+        assert_eq!(
+            *ON.get_or_init(|| mutant),
+            mutant,
+            "a process makes one mistake"
+        );
     }
 
     pub(crate) fn is_on(mutant: Mutant) -> bool {
-        ON.get() == Some(mutant)
+        ON.get() == Some(&mutant)
     }
 }

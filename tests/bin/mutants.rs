@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use clap::Args;
-use grinta_proto::Mutant;
-use grinta_tests::hunt;
+use grinta_proto::{Mutant, set_mutant};
+use grinta_tests::{hunt, tier_of};
 
 #[derive(Debug, Args)]
 pub(crate) struct MutantsArguments {
@@ -18,25 +18,20 @@ pub(crate) struct MutantsArguments {
     /// How many are looked for at once.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// Look for this one alone, in this process, and say on stderr which seed runs.
-    #[arg(long, value_name = "MUTANT")]
-    only: Option<String>,
 }
 
-pub(crate) fn mutants(arguments: &MutantsArguments) -> Result<ExitCode, String> {
-    if let Some(only) = &arguments.only {
-        let mutant = Mutant::ALL
-            .into_iter()
-            .find(|mutant| format!("{mutant:?}") == *only)
-            .ok_or_else(|| format!("there is no mutant {only}"))?;
+/// Looks for the mutant that this process is to be, and says on stderr which seed runs; or for all.
+pub(crate) fn mutants(mutant: Option<Mutant>, arguments: &MutantsArguments) -> ExitCode {
+    if let Some(mutant) = mutant {
         let find = hunt(mutant, arguments.seeds, |seed| eprintln!("{RUNS}{seed}"));
-        return Ok(match find {
+        return match find {
             Some(find) => {
-                println!("found at seed {} by {}", find.seed, find.violation);
+                let (seed, tier) = (find.seed, tier_of(mutant));
+                println!("found at {tier} seed {seed} by {}", find.violation);
                 ExitCode::SUCCESS
             }
             None => ExitCode::FAILURE,
-        });
+        };
     }
     let (next, all_found) = (AtomicUsize::new(0), AtomicBool::new(true));
     let work = || {
@@ -51,14 +46,14 @@ pub(crate) fn mutants(arguments: &MutantsArguments) -> Result<ExitCode, String> 
             scope.spawn(work);
         }
     });
-    Ok(super::exit_code(all_found.into_inner()))
+    super::exit_code(all_found.into_inner())
 }
 
 /// Looks for a mutant in another process, and returns how it was found.
 fn look_for(mutant: Mutant, seeds: u64) -> Option<String> {
     let program = env::current_exe().expect("this program is somewhere");
     let mut child = Command::new(program)
-        .args(["mutants", "--only", &format!("{mutant:?}")])
+        .args(["--mutant", &format!("{mutant:?}"), "mutants"])
         .args(["--seeds", &seeds.to_string()])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -70,13 +65,24 @@ fn look_for(mutant: Mutant, seeds: u64) -> Option<String> {
         if let Some(number) = line.strip_prefix(RUNS) {
             number.clone_into(&mut seed);
         } else if line.starts_with(TRIPWIRE) {
-            tripped = Some(format!("found at seed {seed} by the {line}"));
+            let tier = tier_of(mutant);
+            tripped = Some(format!("found at {tier} seed {seed} by the {line}"));
         }
     }
     let output = child.wait_with_output().expect("it is our child");
     let found = String::from_utf8_lossy(&output.stdout);
     let found = output.status.success().then(|| found.trim_end().to_owned());
     found.or(tripped)
+}
+
+/// Reads which mutant this process is to be, and makes it that.
+pub(crate) fn become_mutant(name: &str) -> Result<Mutant, String> {
+    let mutant = Mutant::ALL
+        .into_iter()
+        .find(|mutant| format!("{mutant:?}") == name)
+        .ok_or_else(|| format!("there is no mutant {name}"))?;
+    set_mutant(mutant);
+    Ok(mutant)
 }
 
 /// How a process that looks for one says which seed runs.

@@ -26,6 +26,10 @@ use tracing_subscriber::prelude::*;
 struct Arguments {
     #[command(subcommand)]
     call: Call,
+    /// The mistake that the core is to make.
+    #[cfg(grinta_mutants)]
+    #[arg(long, global = true, value_parser = mutants::become_mutant)]
+    mutant: Option<grinta_proto::Mutant>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,13 +122,14 @@ struct Source {
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().call {
+    let arguments = Arguments::parse();
+    let done = match arguments.call {
         Call::Swarm(arguments) => Ok(swarm(&arguments)),
         Call::Replay(arguments) => replay(*arguments),
         Call::Shrink(arguments) => shrink(&arguments),
         Call::Show(arguments) => show(&arguments),
         #[cfg(grinta_mutants)]
-        Call::Mutants(arguments) => mutants::mutants(&arguments),
+        Call::Mutants(call) => Ok(mutants::mutants(arguments.mutant, &call)),
     };
     done.unwrap_or_else(|error| {
         eprintln!("error: {error}");

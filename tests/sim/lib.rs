@@ -63,6 +63,9 @@
 //! ```text
 //! RUSTC_WORKSPACE_WRAPPER=$PWD/.ci/mutants cargo run -p grinta-tests --bin sim -- mutants
 //! ```
+//!
+//! In such a build every call takes `--mutant`, so that what is found can be replayed, shrunk and
+//! looked at.
 
 mod control;
 mod crypto;
@@ -91,7 +94,7 @@ pub use crate::history::Hash;
 pub use crate::host::Host;
 pub use crate::io::{SimDriver, SimIo};
 #[cfg(grinta_mutants)]
-pub use crate::mutants::{Find, hunt};
+pub use crate::mutants::{Find, hunt, tier_of};
 pub use crate::network::{CutId, HostId, Link, Network};
 pub use crate::plan::{
     Action, Attack, CallPlan, Fault, FlowEnd, FlowPlan, HostFault, NodeId, Operation, Plan,

@@ -1,9 +1,9 @@
 //! Whether the simulator is any good: each mistake that the core can be made to make is found.
 
-use grinta_proto::{Mutant, set_mutant};
+use grinta_proto::Mutant;
 
 use crate::plan::{Plan, Tier};
-use crate::run::{Lines, judge, on_fresh_thread};
+use crate::run::judge;
 use crate::verdict::Violation;
 
 /// How a mutant was found.
@@ -15,26 +15,22 @@ pub struct Find {
     pub violation: Violation,
 }
 
-/// Looks for a mutant with the first so many seeds of its tier, and reports each before it runs:
-/// one whose step asks the system for the time ends the process. `None` if it is not found.
+/// Looks for a mutant, which this process is, with the first so many seeds of its tier, and reports
+/// each before it runs: one whose step asks the system for the time ends the process. `None` if it
+/// is not found.
 #[must_use]
 pub fn hunt(mutant: Mutant, seeds: u64, report: impl Fn(u64)) -> Option<Find> {
     (0..seeds).find_map(|seed| {
         report(seed);
-        let plan = Plan::of_seed(tier(mutant), seed);
-        let outcome = judge(seed, |take| {
-            on_fresh_thread(|| {
-                set_mutant(Some(mutant));
-                plan.run_here(Lines::Dropped, take)
-            })
-        });
+        let outcome = judge(seed, &Plan::of_seed(tier_of(mutant), seed));
         let violation = outcome.violation?;
         Some(Find { seed, violation })
     })
 }
 
 /// Where a mutant shows.
-const fn tier(mutant: Mutant) -> Tier {
+#[must_use]
+pub const fn tier_of(mutant: Mutant) -> Tier {
     match mutant {
         Mutant::OldClaimTaken
         | Mutant::OldReleaseTaken
@@ -47,7 +43,11 @@ const fn tier(mutant: Mutant) -> Tier {
         | Mutant::RumoursNeverEnd
         | Mutant::OlderSessionAccepted
         | Mutant::UnorderedIteration
-        | Mutant::ClockRead => Tier::Control,
-        Mutant::LossReadAsEnd => Tier::Full,
+        | Mutant::ClockRead
+        | Mutant::TimerLeftOnClose => Tier::Control,
+        Mutant::TimersFirst
+        | Mutant::LossReadAsEnd
+        | Mutant::WakeLostOnCancel
+        | Mutant::IdentityNotBound => Tier::Full,
     }
 }

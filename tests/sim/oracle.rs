@@ -7,7 +7,7 @@ use grinta_proto::node::control::{ControlEvent, Resolution};
 use grinta_proto::wire::claims::OwnerHead;
 use grinta_proto::{EndpointName, Member, MemberEvent, MemberState, NameEvent, NodeName, Session};
 
-use crate::plan::{Fault, NodeId, Plan, Weather};
+use crate::plan::{Fault, HostFault, NodeId, Plan, Weather};
 use crate::verdict::Invariant;
 
 /// Follows all events and knows the plan.
@@ -22,14 +22,25 @@ pub(crate) struct Oracle {
     /// Faults under way that excuse a false alarm, and when the last one ended.
     disruptions: u32,
     disrupted_at: Option<Duration>,
-    /// The disruptive faults that have begun, and when those ended that have.
-    partings: Vec<(Fault, Option<Duration>)>,
+    /// The disruptive faults that have begun.
+    begun: Vec<Begun>,
+}
+
+/// A fault that excuses a false alarm.
+#[derive(Debug)]
+struct Begun {
+    fault: Fault,
+    lasts: Option<Duration>,
+    ended: Option<Duration>,
 }
 
 /// What one run of a node has told.
 #[derive(Debug, Default)]
 pub(crate) struct View {
     pub(crate) members: BTreeMap<NodeName, Member>,
+    /// Those who are back after they had left, since the replica was looked at: what they claimed
+    /// was dropped.
+    pub(crate) returned: BTreeSet<NodeName>,
     /// Those who left while this node did not take part.
     missed: BTreeSet<NodeId>,
     /// Those of whom a later run was told, and not yet what it is.
@@ -52,7 +63,7 @@ impl Oracle {
             claimants: BTreeMap::new(),
             disruptions: 0,
             disrupted_at: None,
-            partings: Vec::new(),
+            begun: Vec::new(),
         }
     }
 
@@ -99,10 +110,14 @@ impl Oracle {
         self.views[id.index()].lost.remove(name);
     }
 
-    pub(crate) fn fault_begins(&mut self, fault: &Fault) {
+    pub(crate) fn fault_begins(&mut self, fault: &Fault, lasts: Option<Duration>) {
         if is_disruptive(fault) {
             self.disruptions += 1;
-            self.partings.push((fault.clone(), None));
+            self.begun.push(Begun {
+                fault: fault.clone(),
+                lasts,
+                ended: None,
+            });
         }
     }
 
@@ -110,9 +125,9 @@ impl Oracle {
         if is_disruptive(fault) {
             self.disruptions -= 1;
             self.disrupted_at = Some(now);
-            let mut partings = self.partings.iter_mut();
-            if let Some((_, ended)) = partings.find(|(it, ended)| it == fault && ended.is_none()) {
-                *ended = Some(now);
+            let mut begun = self.begun.iter_mut();
+            if let Some(it) = begun.find(|it| it.fault == *fault && it.ended.is_none()) {
+                it.ended = Some(now);
             }
         }
     }
@@ -122,17 +137,23 @@ impl Oracle {
         self.is_calm_since(now.checked_sub(HEAL_BOUND))
     }
 
-    /// Whether nothing has gone wrong for so long but cuts that leave both on one side.
-    fn is_on_one_side(&self, now: Duration, one: NodeId, other: NodeId) -> bool {
-        self.partings.iter().all(|(fault, ended)| {
-            let is_past = ended.is_some_and(|ended| now - ended > HEAL_BOUND);
-            let leaves_both = if let Fault::Cut(some, rest) = fault {
+    /// Whether nothing has gone wrong for so long that keeps one from hearing the other: cuts leave
+    /// those be who are on one side, and who freezes for a while has read what waits for it before
+    /// it judges anybody.
+    fn has_no_excuse(&self, now: Duration, one: NodeId, about: NodeId) -> bool {
+        self.begun.iter().all(|it| {
+            let is_past = it.ended.is_some_and(|ended| now - ended > HEAL_BOUND);
+            let leaves_be = if let Fault::Cut(some, rest) = &it.fault {
                 let is_of_all = some.len() + rest.len() == self.views.len();
-                is_of_all && some.contains(&one) == some.contains(&other)
+                is_of_all && some.contains(&one) == some.contains(&about)
+            } else if let Fault::Pause(id) = it.fault {
+                id != about && it.lasts.is_some_and(|lasts| lasts <= FREEZE_BORNE)
+            } else if let Fault::Host(id, HostFault::Cycles { frozen, .. }) = it.fault {
+                id != about && frozen <= FREEZE_BORNE
             } else {
                 false
             };
-            is_past || leaves_both
+            is_past || leaves_be
         })
     }
 
@@ -246,7 +267,7 @@ impl Oracle {
             let what = format!("{} left and is held down", member.name);
             return Err((Invariant::M6, what));
         }
-        if kind == "down" && knows_some && self.is_on_one_side(now, id, about) {
+        if kind == "down" && knows_some && self.has_no_excuse(now, id, about) {
             let is_this_run = self.ended.get(&about) < Some(&member.session);
             if is_this_run && self.running.contains(&about) && self.running.contains(&id) {
                 let invariant = if self.is_calm(now) {
@@ -263,6 +284,9 @@ impl Oracle {
             renewed.insert(member.name.clone());
         } else if kind != "updated" {
             renewed.remove(&member.name);
+        }
+        if kind == "up" && matches!(was, Some(MemberState::Left { .. })) {
+            self.views[id.index()].returned.insert(member.name.clone());
         }
         let mut member = member.clone();
         if kind == "updated" {
@@ -433,6 +457,10 @@ const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// Latency and jitter that the failure detection bears: a round trip within a probe's time-out of
 /// 500 ms, several times over.
 const LATENCY_BORNE: Duration = Duration::from_millis(40);
+
+/// For how long a node may be frozen that then takes nobody for gone: its connections last, which
+/// were kept alive a few seconds earlier and end when they are idle for 15 s.
+const FREEZE_BORNE: Duration = Duration::from_secs(8);
 
 /// Loss that the failure detection bears, of a million.
 const LOSS_BORNE: u32 = 50_000;

@@ -24,7 +24,7 @@ pub enum Lines {
 
 /// Which run of a plan it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Take {
+enum Take {
     First,
     Second,
 }
@@ -76,7 +76,7 @@ impl Plan {
         on_fresh_thread(|| self.run_here(lines, Take::Second))
     }
 
-    pub(crate) fn run_here(&self, lines: Lines, take: Take) -> Outcome {
+    fn run_here(&self, lines: Lines, take: Take) -> Outcome {
         let keys = |n| {
             Draws::new(self.seed)
                 .draw(Purpose::HashKeys, take as u64, 0, n)
@@ -122,10 +122,7 @@ impl Swarm {
                     break;
                 }
                 let plan = Plan::of_seed(self.tier, seed);
-                let outcome = judge(seed, |take| match take {
-                    Take::First => plan.run(Lines::Dropped),
-                    Take::Second => plan.run_again(Lines::Dropped),
-                });
+                let outcome = judge(seed, &plan);
                 let mut tally = tally.lock().expect("no holder panics");
                 tally.simulated += outcome.simulated;
                 match outcome.violation {
@@ -149,13 +146,13 @@ impl Swarm {
     }
 }
 
-/// Runs a seed. A tenth of them runs twice, and every failure does: the two must not differ.
-pub(crate) fn judge(seed: u64, run: impl Fn(Take) -> Outcome) -> Outcome {
-    let mut outcome = run(Take::First);
+/// Runs a seed's plan. A tenth of them runs twice, and every failure does: the two must not differ.
+pub(crate) fn judge(seed: u64, plan: &Plan) -> Outcome {
+    let mut outcome = plan.run(Lines::Dropped);
     if outcome.violation.is_none() && !seed.is_multiple_of(10) {
         return outcome;
     }
-    let again = run(Take::Second);
+    let again = plan.run_again(Lines::Dropped);
     if again != outcome {
         let what = format!("two runs differ: {} and {}", outcome.hash, again.hash);
         outcome.violation = Some(Violation {
@@ -167,7 +164,7 @@ pub(crate) fn judge(seed: u64, run: impl Fn(Take) -> Outcome) -> Outcome {
     outcome
 }
 
-pub(crate) fn on_fresh_thread(run: impl FnOnce() -> Outcome + Send) -> Outcome {
+fn on_fresh_thread(run: impl FnOnce() -> Outcome + Send) -> Outcome {
     thread::scope(|scope| {
         let run = thread::Builder::new().spawn_scoped(scope, run);
         let joined = run.expect("the system has a thread").join();

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 
 use bytes::BytesMut;
 
+use crate::mutant::mutant;
 use crate::node::{DatagramMeta, Transmit};
 use crate::shell::io::{Io, RecvMeta};
 use crate::shell::shared::Shared;
@@ -179,6 +180,9 @@ impl<I: Io + Unpin> Future for Driver<I> {
         // Awake: nobody needs to wake us.
         drop(this.shared.with(|state| state.driver.take()));
         for _ in 0..TURNS_PER_POLL {
+            if mutant!(TimersFirst) {
+                this.turn();
+            }
             let more_to_receive = match this.receive(cx) {
                 Ok(more) => more,
                 Err(error) => {

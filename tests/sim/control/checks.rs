@@ -28,7 +28,6 @@ impl World<'_> {
             let found = self
                 .check_fold(id, control)
                 .and_then(|()| check_owners(control));
-            let found = found.and_then(|()| self.check_replica(id, control));
             finding =
                 finding.or_else(|| found.err().map(|(invariant, what)| (invariant, id, what)));
         }
@@ -36,11 +35,26 @@ impl World<'_> {
             self.fail(invariant, format!("at {id}: {what}"));
         }
         for id in self.plan.node_ids() {
-            if let Some(control) = &self.nodes[index(id)].control {
-                let heads = control.directory().heads();
-                let heads = heads.map(|head| (head.owner.clone(), head)).collect();
-                self.oracle.views[index(id)].heads = heads;
-            }
+            self.look_at_replica(id);
+        }
+    }
+
+    /// What holds of a node's replica of the directory after each message.
+    pub(super) fn look_at_replica(&mut self, id: NodeId) {
+        let Some(control) = &self.nodes[index(id)].control else {
+            return;
+        };
+        if self.plan.nodes > NODES_LOOKED_AT_CLOSELY {
+            return;
+        }
+        let found = self.check_replica(id, control);
+        let heads = control.directory().heads();
+        let heads = heads.map(|head| (head.owner.clone(), head)).collect();
+        let view = &mut self.oracle.views[index(id)];
+        view.heads = heads;
+        view.returned.clear();
+        if let Err((invariant, what)) = found {
+            self.fail(invariant, format!("at {id}: {what}"));
         }
     }
 
@@ -62,8 +76,10 @@ impl World<'_> {
             return Err((Invariant::D10, "a change of names waits unheard".to_owned()));
         }
         control.directory().check_invariants();
+        let view = &self.oracle.views[index(id)];
         for head in control.directory().heads() {
-            let before = self.oracle.views[index(id)].heads.get(&head.owner);
+            let before = view.heads.get(&head.owner);
+            let before = before.filter(|head| !view.returned.contains(&head.owner));
             if before.is_some_and(|before| {
                 let rank = |head: &OwnerHead| (head.session, head.floor);
                 rank(before) > rank(&head)

@@ -36,7 +36,7 @@ impl World<'_> {
         match action {
             Action::Operate(operation) => self.operate(operation),
             Action::Disturb { fault, lasts } => {
-                self.disturb(number, fault);
+                self.disturb(number, fault, *lasts);
                 if let Some(lasts) = lasts {
                     let undo = Event::Undo(Undo::Fault(number));
                     self.queue.plan(self.now + *lasts, undo);
@@ -105,8 +105,8 @@ impl World<'_> {
             .record(self.now, TOLD, [0, 0], what.as_bytes(), || what.to_owned());
     }
 
-    fn disturb(&mut self, number: usize, fault: &Fault) {
-        self.oracle.fault_begins(fault);
+    fn disturb(&mut self, number: usize, fault: &Fault, lasts: Option<Duration>) {
+        self.oracle.fault_begins(fault, lasts);
         let active = Active {
             fault: fault.clone(),
             cuts: Vec::new(),

@@ -226,9 +226,13 @@ impl<'a> World<'a> {
             &[],
             || format!("{to} receives from {}", link.from),
         );
+        let is_of_names = !matches!(*message, ControlMessage::Swim(_));
         let violation = self.act(to, |control, now, _| {
             control.handle_message(now, &from, *message).err()
         });
+        if is_of_names {
+            self.look_at_replica(to);
+        }
         if let Some(Some(violation)) = violation {
             self.fail(
                 Invariant::S6,

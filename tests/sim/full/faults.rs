@@ -38,7 +38,7 @@ impl Stage {
         match &step.action {
             Action::Operate(operation) => self.operate(operation),
             Action::Disturb { fault, lasts } => {
-                self.disturb(number, fault);
+                self.disturb(number, fault, *lasts);
                 if let Some(lasts) = lasts {
                     self.plan_item(self.now() + *lasts, Item::Undo(Undo::End(number)));
                 }
@@ -46,8 +46,8 @@ impl Stage {
         }
     }
 
-    fn disturb(self: &Rc<Self>, number: usize, fault: &Fault) {
-        self.oracle.borrow_mut().fault_begins(fault);
+    fn disturb(self: &Rc<Self>, number: usize, fault: &Fault, lasts: Option<Duration>) {
+        self.oracle.borrow_mut().fault_begins(fault, lasts);
         let active = Active {
             fault: fault.clone(),
             cuts: Vec::new(),
@@ -73,7 +73,7 @@ impl Stage {
             Fault::Flap(..)
             | Fault::Swizzle(_)
             | Fault::RollingRestart(_)
-            | Fault::Host(_, HostFault::Cycles(_)) => self.turn(number),
+            | Fault::Host(_, HostFault::Cycles { .. }) => self.turn(number),
             Fault::LosePacket(from, to, count) => {
                 let (from, to) = (self.host(*from).id(), self.host(*to).id());
                 self.with_network(|network| network.doom(from, to, *count));
@@ -143,7 +143,7 @@ impl Stage {
                     self.start_unless_held(id);
                 }
             }
-            Fault::Pause(id) | Fault::Host(id, HostFault::Cycles(_)) => self.thaw(*id),
+            Fault::Pause(id) | Fault::Host(id, HostFault::Cycles { .. }) => self.thaw(*id),
             Fault::ClockAhead(id, by) => self.set_clock(*id, |time| time.saturating_sub(*by)),
             Fault::ClockBehind(id, by) => self.set_clock(*id, |time| time + *by),
             Fault::Host(id, HostFault::Slow(_)) => self.host(*id).slow_down(1),
@@ -313,13 +313,14 @@ impl Stage {
         } else if let Fault::RollingRestart(every) = fault {
             self.roll(turn);
             every
-        } else if let Fault::Host(id, HostFault::Cycles(every)) = fault {
+        } else if let Fault::Host(id, HostFault::Cycles { frozen, awake }) = fault {
             if turn.is_multiple_of(2) {
                 self.freeze(id);
+                frozen
             } else {
                 self.thaw(id);
+                awake
             }
-            every
         } else {
             return;
         };

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grinta_proto::{
-    Calls, Fabric, Incoming, Path, Raw, ReceiveError, Receiver, SendCause, SendError, Sender,
+    Caller, Calls, Fabric, Incoming, Path, Raw, ReceiveError, Receiver, SendCause, SendError,
+    Sender,
 };
 
 use super::Stage;
@@ -251,14 +252,30 @@ impl Program {
         let Ok(caller) = caller else {
             return;
         };
-        for number in 0..plan.calls {
+        for task in 0..plan.tasks {
+            let calls = self
+                .clone()
+                .make_calls(flow, task, plan.clone(), caller.clone());
+            self.stage.host(self.run.0).spawn("caller", calls);
+        }
+    }
+
+    /// Makes the calls of one of the tasks that share a flow of calls.
+    async fn make_calls(self, flow: u32, task: u32, plan: CallPlan, caller: Caller<Bytes, Bytes>) {
+        let subject = 4 << 40 | u64::from(task) << 32 | u64::from(flow);
+        let mut whims = Whims::new(&self, subject, plan.is_fickle);
+        for number in (0..plan.calls).map(|number| task * plan.calls + number) {
             let limit = Duration::from_millis(whims.draw().between(100, 5_000));
+            let limit = whims.draw().chance(700_000).then_some(limit);
             let request = content(flow, number, plan.length as usize);
             let begun = self
                 .stage
-                .with_ledger(|ledger, now| ledger.begin_call(now, self.run, limit));
-            let call = caller.call(request).deadline(limit).into_future();
-            let answered = AtMost::new(whims.polls(), call).await;
+                .with_ledger(|ledger, now| ledger.begin_call(now, self.run, limit, plan.is_fickle));
+            let mut call = caller.call(request);
+            if let Some(limit) = limit {
+                call = call.deadline(limit);
+            }
+            let answered = AtMost::new(whims.polls(), call.into_future()).await;
             self.stage.with_ledger(|ledger, _| ledger.end_call(begun));
             match answered {
                 Some(Ok(answer)) => {
@@ -302,6 +319,19 @@ impl Program {
             }
             self.stage
                 .try_ledger(|ledger, _| ledger.serve(flow, number));
+            let draws = self.stage.draws;
+            let draw = |n| {
+                draws.draw(
+                    Purpose::Program,
+                    5 << 40 | u64::from(flow),
+                    number.into(),
+                    n,
+                )
+            };
+            if draw(0).chance(300_000) {
+                let pause = Duration::from_millis(draw(1).between(1, ANSWER_PAUSE_MAX_MS));
+                self.fabric.sleep(pause).await;
+            }
             let answer = content(flow, number | ANSWER, message.len());
             // A caller that has given up is told nothing.
             request.responder.respond(answer).await.ok();
@@ -312,6 +342,9 @@ impl Program {
 
 /// How long a program does something else when it has dropped a future.
 const WHIM: Duration = Duration::from_millis(2);
+
+/// How long an answer takes that takes long, at the most.
+const ANSWER_PAUSE_MAX_MS: u64 = 300;
 
 /// Tells an answer from its request.
 const ANSWER: u32 = 1 << 31;

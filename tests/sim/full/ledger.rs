@@ -78,7 +78,9 @@ struct DialRecord {
 struct CallRecord {
     by: Run,
     begun: Duration,
-    limit: Duration,
+    /// `None` if it takes as long as its flow lives.
+    limit: Option<Duration>,
+    is_fickle: bool,
     is_over: bool,
 }
 
@@ -243,11 +245,18 @@ impl Ledger {
         self.dials[dial].is_over = true;
     }
 
-    pub(super) fn begin_call(&mut self, now: Duration, by: Run, limit: Duration) -> usize {
+    pub(super) fn begin_call(
+        &mut self,
+        now: Duration,
+        by: Run,
+        limit: Option<Duration>,
+        is_fickle: bool,
+    ) -> usize {
         self.calls.push(CallRecord {
             by,
             begun: now,
             limit,
+            is_fickle,
             is_over: false,
         });
         self.calls.len() - 1
@@ -332,7 +341,10 @@ impl Ledger {
             }
         }
         for call in self.calls.iter().filter(|call| !call.is_over) {
-            if is_late(call.by, call.begun, call.limit) {
+            if call
+                .limit
+                .is_some_and(|limit| is_late(call.by, call.begun, limit))
+            {
                 let what = format!(
                     "a call by {:?}, begun at {:?}, is not over",
                     call.by, call.begun
@@ -350,6 +362,23 @@ impl Ledger {
             record
                 .check_settled(situation)
                 .map_err(|(invariant, what)| (invariant, format!("flow {number}: {what}")))?;
+        }
+        // Every call is answered, or its flow is over.
+        let is_stuck = |call: &&CallRecord| {
+            let lives = (situation.ended_at)(call.by).is_none();
+            lives && !call.is_over && situation.now > call.begun + PROGRESS_BOUND
+        };
+        if let Some(call) = self.calls.iter().find(is_stuck) {
+            let what = format!(
+                "a call by {:?}, begun at {:?}, is not over",
+                call.by, call.begun
+            );
+            let invariant = if call.is_fickle {
+                Invariant::F8
+            } else {
+                Invariant::F3
+            };
+            return Err((invariant, what));
         }
         Ok(())
     }

@@ -63,8 +63,13 @@ pub enum Fault {
 /// What a host or its socket suffers from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HostFault {
-    /// It is frozen and goes on by turns, so long each time.
-    Cycles(Duration),
+    /// It is frozen and goes on by turns.
+    Cycles {
+        /// How long it is frozen each time.
+        frozen: Duration,
+        /// How long it goes on between two freezes.
+        awake: Duration,
+    },
     /// Whatever it does takes so many times as long.
     Slow(u32),
     /// Its address is translated to another one on the way out.
@@ -317,8 +322,11 @@ impl HostFault {
         let node = words.node()?;
         let fault = match verb {
             "pause-cycles" => {
-                words.keyword("every")?;
-                Self::Cycles(words.duration()?)
+                words.keyword("frozen")?;
+                let frozen = words.duration()?;
+                words.keyword("awake")?;
+                let awake = words.duration()?;
+                Self::Cycles { frozen, awake }
             }
             "slow" => Self::Slow(words.parse("a number")?),
             "rebind" => Self::Rebind,
@@ -416,7 +424,10 @@ impl fmt::Display for Fault {
 impl HostFault {
     fn write(self, f: &mut fmt::Formatter<'_>, node: NodeId) -> fmt::Result {
         match self {
-            Self::Cycles(every) => write!(f, "pause-cycles {node} every {}", Time(every)),
+            Self::Cycles { frozen, awake } => {
+                let (frozen, awake) = (Time(frozen), Time(awake));
+                write!(f, "pause-cycles {node} frozen {frozen} awake {awake}")
+            }
             Self::Slow(times) => write!(f, "slow {node} {times}"),
             Self::Rebind => write!(f, "rebind {node}"),
             Self::RefuseSends(share) => write!(f, "refuse-sends {node} {}", Share(share)),

@@ -76,15 +76,17 @@ pub enum Reading {
     DropAfter(u32),
 }
 
-/// Calls on one flow, one after the other.
+/// Calls on one flow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallPlan {
     /// Who calls.
     pub from: NodeId,
     /// What is called.
     pub to: EndpointName,
-    /// How often.
+    /// How often each of the tasks calls, one call after the other.
     pub calls: u32,
+    /// How many tasks call at once.
+    pub tasks: u32,
     /// How long requests and answers are, in bytes.
     pub length: u32,
     /// The pause between two.
@@ -172,6 +174,8 @@ impl CallPlan {
         let to = words.parse("an endpoint's name")?;
         words.keyword("calls")?;
         let calls = words.parse("a number")?;
+        words.keyword("tasks")?;
+        let tasks = words.parse("a number")?;
         words.keyword("bytes")?;
         let length = words.parse("a number")?;
         words.keyword("every")?;
@@ -179,6 +183,7 @@ impl CallPlan {
             from,
             to,
             calls,
+            tasks,
             length,
             every: words.duration()?,
             is_fickle: words.take("fickle"),
@@ -240,6 +245,7 @@ impl fmt::Display for CallPlan {
             from,
             to,
             calls,
+            tasks,
             length,
             every,
             is_fickle,
@@ -247,7 +253,7 @@ impl fmt::Display for CallPlan {
         let every = Time(*every);
         write!(
             f,
-            "call {from} {to} calls {calls} bytes {length} every {every}"
+            "call {from} {to} calls {calls} tasks {tasks} bytes {length} every {every}"
         )?;
         f.write_str(if *is_fickle { " fickle" } else { "" })
     }

@@ -144,10 +144,15 @@ impl Profile {
             1 => 1,
             _ => self.draw(Aspect::Faults, 1).between(2, 12),
         };
-        // Some seeds have attackers and no other fault: there nothing excuses what they bring about.
-        let is_attacked = tier == Tier::Full && self.draw(Aspect::Faults, 2).below(20) == 0;
+        // Some seeds have attackers and no other fault, or one node that is starved: there nothing
+        // excuses what they bring about.
+        let is_attacked = match self.draw(Aspect::Faults, 2).below(20) {
+            0 => tier == Tier::Full,
+            1 if tier == Tier::Full => return vec![self.starvation(nodes)],
+            _ => false,
+        };
         let kinds = match tier {
-            Tier::Control => KINDS_OF_CONTROL + 1,
+            Tier::Control => KINDS_OF_CONTROL + 2,
             Tier::Full => KINDS,
         };
         let weights: Vec<_> = (0..kinds)
@@ -157,27 +162,75 @@ impl Profile {
                 if is_on { weight } else { 0 }
             })
             .collect();
-        let fault = |index| {
-            let part = |part| self.part(Aspect::Faults, index, part);
-            let kind = match weighted(part(0), &weights) {
+        let steps = |index| {
+            let kind = match weighted(self.part(Aspect::Faults, index, 0), &weights) {
                 _ if is_attacked => KIND_OF_ATTACKS,
-                KINDS_OF_CONTROL if tier == Tier::Control => LATE_REPLAYS,
+                KINDS_OF_CONTROL.. if tier == Tier::Control => LATE_REPLAYS,
                 kind => kind,
             };
-            let lasts = match part(1).below(10) {
-                0 => None,
-                1..4 => Some(Duration::from_millis(part(2).between(50, 2_000))),
-                _ => Some(Duration::from_millis(part(2).between(2_000, 30_000))),
-            };
-            Step {
-                at: BOOT + part(3).duration_below(CHAOS),
-                action: Action::Disturb {
-                    fault: fault_of(kind, nodes, part),
-                    lasts,
-                },
-            }
+            self.fault(index, kind, nodes)
         };
-        (0..count).map(fault).collect()
+        (0..count).flat_map(steps).collect()
+    }
+
+    /// A node that gets a few milliseconds of time every few seconds.
+    fn starvation(&self, nodes: u32) -> Step {
+        let draw = |n: u64| self.draw(Aspect::Faults, 10 + n);
+        let cycles = HostFault::Cycles {
+            frozen: Duration::from_millis(draw(0).between(2_000, 8_000)),
+            awake: Duration::from_millis(draw(1).between(1, 10)),
+        };
+        Step {
+            at: BOOT + draw(2).duration_below(CHAOS / 2),
+            action: Action::Disturb {
+                fault: Fault::Host(node_of(draw(3), nodes), cycles),
+                lasts: Some(CHAOS / 2),
+            },
+        }
+    }
+
+    /// A fault of a kind. Among late replays a process restarts, so that they tell of an earlier run.
+    fn fault(&self, index: u64, kind: u64, nodes: u32) -> Vec<Step> {
+        let part = |part| self.part(Aspect::Faults, index, part);
+        let lasts = match part(1).below(10) {
+            0 => None,
+            1..4 => Some(Duration::from_millis(part(2).between(50, 2_000))),
+            _ => Some(Duration::from_millis(part(2).between(2_000, 30_000))),
+        };
+        let at = BOOT + part(3).duration_below(CHAOS);
+        let fault = fault_of(kind, nodes, part);
+        let mut steps = Vec::new();
+        if let Fault::Crash(node) | Fault::Move(node) | Fault::SetBack(node) = fault
+            && part(5).chance(700_000)
+        {
+            steps.push(last_word(node, at, part(6)));
+        }
+        if let Fault::Weather(Weather::Replay(..)) = fault {
+            let node = node_of(part(7), nodes);
+            let at = at + part(8).duration_below(RESTART_WITHIN);
+            let restart = Action::Disturb {
+                fault: Fault::Crash(node),
+                lasts: Some(Duration::from_millis(part(9).between(50, 2_000))),
+            };
+            steps.push(last_word(node, at, part(6)));
+            steps.push(Step {
+                at,
+                action: restart,
+            });
+        }
+        let action = Action::Disturb { fault, lasts };
+        steps.push(Step { at, action });
+        steps
+    }
+}
+
+/// A process claims a name just before it crashes: that is still told when it is no more, and when
+/// it is back.
+fn last_word(node: NodeId, crash: Duration, before: Draw) -> Step {
+    let name = EndpointName::new("service-0").expect("letters, a dash and a digit");
+    Step {
+        at: crash - before.duration_below(LAST_WORDS_WITHIN),
+        action: Action::Operate(Operation::Claim(node, name)),
     }
 }
 
@@ -233,7 +286,20 @@ fn fault_of_datagrams(kind: u64, nodes: u32, part: impl Fn(u64) -> Draw) -> Faul
         22 if node.0 > 0 && other.0 > 0 => Fault::Swap(node, other),
         22 => Fault::Crash(node),
         23 => Fault::RollingRestart(millis(500, 8_000)),
-        24 => Fault::Host(node, HostFault::Cycles(millis(100, 3_000))),
+        24 => {
+            // Awake for less than a round trip, or for long.
+            let awake = if part(12).chance(500_000) { 5 } else { 3_000 };
+            let frozen = match part(13).below(3) {
+                0 => millis(100, 2_000),
+                1 => millis(2_000, 8_000),
+                _ => millis(8_000, 20_000),
+            };
+            let cycles = HostFault::Cycles {
+                frozen,
+                awake: Duration::from_millis(part(14).between(1, awake)),
+            };
+            Fault::Host(node, cycles)
+        }
         25 => Fault::Host(node, HostFault::Slow(share(1_000))),
         26 => Fault::Host(node, HostFault::Rebind),
         27 => Fault::Host(node, HostFault::RefuseSends(share(500_000))),
@@ -243,7 +309,7 @@ fn fault_of_datagrams(kind: u64, nodes: u32, part: impl Fn(u64) -> Draw) -> Faul
         31 => Fault::Weather(Weather::Exponential(millis(1, 100))),
         32 => Fault::Weather(Weather::LongTail(millis(1, 50))),
         33 => Fault::Weather(Weather::Bursts(share(100_000))),
-        34 => Fault::Weather(Weather::Replay(share(100_000), millis(100, 20_000))),
+        34 => Fault::Weather(Weather::Replay(share(300_000), millis(100, 20_000))),
         35 => Fault::Weather(Weather::Flip(share(100_000))),
         36 => Fault::Weather(Weather::Truncate(share(100_000))),
         37 => Fault::Weather(Weather::Splice(share(100_000))),
@@ -294,11 +360,17 @@ fn weighted(draw: Draw, weights: &[u64]) -> u64 {
 }
 
 /// How many kinds of fault there are to draw from, and how many of them have a meaning over
-/// messages; as have late replays.
+/// messages; as have late replays, which count twice.
 const KINDS: u64 = 43;
 const KINDS_OF_CONTROL: u64 = 22;
 const LATE_REPLAYS: u64 = 34;
 const KIND_OF_ATTACKS: u64 = 42;
+
+/// How long after the replays have begun a process restarts, at the most.
+const RESTART_WITHIN: Duration = Duration::from_secs(10);
+
+/// How long before its crash a process claims a name, at the most.
+const LAST_WORDS_WITHIN: Duration = Duration::from_millis(500);
 
 /// Within what a name is claimed again that was released by mistake.
 const AGAIN_WITHIN: Duration = Duration::from_secs(2);

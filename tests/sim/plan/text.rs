@@ -234,7 +234,7 @@ mod tests {
             at 2s open n1 a messages 5 bytes 64 every 1ms then drop read every 5ms fickle\n\
             at 2s open n1 a messages 5 bytes 64 every 0s then reset read stop-after 3\n\
             at 2s open n1 a messages 5 bytes 64 every 0s then keep read drop-after 3\n\
-            at 2s call n1 a calls 3 bytes 64 every 1ms fickle\n\
+            at 2s call n1 a calls 3 tasks 2 bytes 64 every 1ms fickle\n\
             at 3s crash n1\nat 3s move n1 for 8s\nat 3s set-back n1\nat 3s pause n2 for 300ms\n\
             at 4s clock-ahead n2 1h\nat 4s clock-behind n2 90m\n\
             at 5s cut n0,n1 from n2,n3 for 20s\nat 5s cut-one-way n0 to n1\n\
@@ -242,7 +242,7 @@ mod tests {
             at 6s slow-links n0 to n1 by 50ms\nat 6s latency 50ms\nat 6s jitter 50ms\n\
             at 6s loss 50% for 1s\nat 6s duplicate 1%\nat 6s reorder 1%\n\
             at 7s swap n0 with n1\nat 7s rolling-restart every 5s\n\
-            at 7s pause-cycles n0 every 1s for 9s\nat 7s slow n0 100\nat 7s rebind n0\n\
+            at 7s pause-cycles n0 frozen 1s awake 20ms for 9s\nat 7s slow n0 100\nat 7s rebind n0\n\
             at 7s refuse-sends n0 5%\nat 8s jam n0,n1 to n2 for 3s\nat 8s swizzle every 1s\n\
             at 8s lose-packet 3 from n0 to n1\nat 9s exponential 10ms\nat 9s long-tail 10ms\n\
             at 9s bursts 1%\nat 9s replay 1% within 5s for 8s\nat 9s flip 1%\n\

@@ -107,6 +107,11 @@ fn call(node: NodeId, names: u64, part: impl Fn(u64) -> Draw) -> CallPlan {
         from: node,
         to: called_name(names, &part),
         calls: number(21, 1, 10),
+        tasks: if part(29).chance(500_000) {
+            1
+        } else {
+            number(30, 2, 4)
+        },
         length: number(22, 8, 2_000),
         every: Duration::from_millis(part(24).between(0, 500)),
         is_fickle: part(28).chance(200_000),

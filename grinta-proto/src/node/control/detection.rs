@@ -114,7 +114,9 @@ impl Control {
         }
         // A process that was frozen, or has no time, fires the second stage of a probe late, maybe
         // with the judgement of it: whom it asks for help then must have the time to answer.
-        if let foca::Timer::SendIndirectProbe { .. } = &timer {
+        if let foca::Timer::SendIndirectProbe { .. } = &timer
+            && !mutant!(TimersFirst)
+        {
             self.judgement = now + (self.config.probe_interval - self.config.probe_timeout);
         }
         if matches!(timer, foca::Timer::ProbeRandomMember(_)) && now < self.judgement {
@@ -281,6 +283,9 @@ impl Control {
     /// may have outlived the same one, and two runs of one session would be taken for one. What
     /// this node claimed is claimed anew, for the earlier claims end with their session.
     pub(super) fn outlive(&mut self, now: Instant, session: Session) {
+        if mutant!(ClockResetOnRestart) {
+            return;
+        }
         let unix_time = self.wall.1 + now.saturating_duration_since(self.wall.0);
         let ahead = self.rng.random_range(1..=SESSIONS_AHEAD);
         let session = Session(session.0.saturating_add(ahead));

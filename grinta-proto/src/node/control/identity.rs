@@ -14,7 +14,6 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-use crate::mutant::mutant;
 use crate::name::Session;
 use crate::wire::control::{Health, MemberIdentity};
 
@@ -73,9 +72,6 @@ impl Guard {
 
     /// Judges a session of ours that is later than ours.
     fn judge_session(&mut self, session: Session) -> Verdict {
-        if mutant!(ClockResetOnRestart) {
-            return Verdict::Ignore;
-        }
         match self.outlive(session) {
             Some(verdict) => verdict,
             None => self.displace(),

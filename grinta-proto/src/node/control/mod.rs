@@ -59,7 +59,6 @@ use self::seeds::Seeds;
 use self::swim::{Swim, SwimTimer};
 use self::sync::Exchange;
 use crate::config::{Config, Labels, MembershipConfig};
-#[cfg(grinta_mutants)]
 use crate::mutant::mutant;
 use crate::name::{EndpointName, NodeName, Session};
 use crate::node::event::{Member, NameEvent};
@@ -434,6 +433,7 @@ impl Control {
     pub fn poll_timeout(&self) -> Option<Instant> {
         match self.life {
             Life::Present | Life::Leaving { .. } => self.timers.deadline(),
+            Life::Left if mutant!(TimerLeftOnClose) => self.timers.deadline(),
             // What is armed are the ends of memories. A return catches up with them.
             Life::Left => None,
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::mutant::mutant;
 use crate::shell::call::lobby::Lobby;
 use crate::shell::call::{Ask, CallError, Reply};
 use crate::shell::flow::{Flow, Path, ReceiveError, Receiver, SendCause, Sender};
@@ -306,7 +307,9 @@ impl<Q: Send + 'static, A: Send + 'static> UnderWay<Q, A> {
             Stage::Waiting(_) => self.hub.lobby.leave_sender(self.id),
             Stage::Sent => {
                 self.hub.lobby.leave_reader(self.id);
-                self.hub.lobby.wake_sender();
+                if !mutant!(WakeLostOnCancel) {
+                    self.hub.lobby.wake_sender();
+                }
             }
             Stage::Over => {}
         }
