@@ -102,12 +102,15 @@ impl Profile {
             };
             let at = BOOT / 2 + part(3).duration_below(BOOT / 2 + CHAOS);
             // What is said of the name soon after may overtake what was said before.
-            let again = match &operation {
-                Operation::Release(node, name) if part(4).chance(500_000) => Some(Step {
+            let again = if let Operation::Release(node, name) = &operation
+                && part(4).chance(500_000)
+            {
+                Some(Step {
                     at: at + part(5).duration_below(AGAIN_WITHIN),
                     action: Action::Operate(Operation::Claim(*node, name.clone())),
-                }),
-                _ => None,
+                })
+            } else {
+                None
             };
             let step = Step {
                 at,
