@@ -1,8 +1,10 @@
 //! How fast names travel.
 
-use super::super::super::harness::World;
+use super::super::super::directory::{Directory, DirectoryLimits};
+use super::super::super::harness::{World, name};
 use super::super::*;
 use super::is_full;
+use crate::wire::control::Names;
 
 #[test]
 fn a_new_claim_resolves_everywhere_within_a_second_or_two() {
@@ -92,6 +94,24 @@ fn a_newcomer_to_very_many_names_of_many_owners_is_synced() {
     assert_eq!(held, count * names, "it has all before it answers");
 }
 
+/// One node has the names of very many others, as those told them; no others run.
+#[test]
+fn a_newcomer_is_synced_with_the_names_of_a_thousand_nodes() {
+    let (owners, names) = (sized(50, 1_000), sized(100, 1_000));
+    let mut world = World::of(46, 2);
+    world.run(seconds(10));
+    for owner in 100..100 + owners {
+        tell_claims_of(&mut world, owner, names);
+    }
+    let held = |world: &World, at: usize| world.node(at).control.directory().names_held();
+    assert_eq!(held(&world, 0), owners * names);
+    world.boot(2, Session(1), &[0]);
+    let is_synced = |world: &World| world.node(2).control.is_synced();
+    let took = world.run_until(seconds(30), "a newcomer", is_synced);
+    eprintln!("synced with {} names after {took:?}", owners * names);
+    assert_eq!(held(&world, 2), owners * names);
+}
+
 #[test]
 fn the_names_of_one_that_is_cut_off_vanish_and_return_in_short_turns() {
     let (count, names) = (4, 5_000);
@@ -123,6 +143,29 @@ fn claim(world: &mut World, index: usize, name: EndpointName) {
         control.claim(now, unix, name, ClaimMode::Exclusive)
     });
     claimed.unwrap();
+}
+
+/// The first node is told the claims of a node that does not run, in pieces as they travel.
+fn tell_claims_of(world: &mut World, owner: usize, count: usize) {
+    let mut theirs = Directory::new(name(owner), Session(1), DirectoryLimits::default());
+    for n in 0..count {
+        let claimed = endpoint(&format!("n{owner}.service-{n}"));
+        let unix = world.unix();
+        theirs.claim(claimed, ClaimMode::Exclusive, unix).unwrap();
+    }
+    let known = |world: &World| world.node(0).control.directory().head(&name(owner));
+    while let Some(delta) = theirs.delta_for(&known(world), 24 * 1024) {
+        let names = Names {
+            deltas: vec![delta],
+            heads: Vec::new(),
+            token: 0,
+            truncated: false,
+        };
+        let told = world.act(0, |control, now, _| {
+            control.handle_message(now, &name(1), ControlMessage::Names(names))
+        });
+        told.unwrap();
+    }
 }
 
 fn are_equal(world: &World) -> bool {
