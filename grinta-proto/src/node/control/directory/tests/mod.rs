@@ -1,16 +1,20 @@
 //! The directory at work: several replicas that learn from each other.
 
 mod algebra;
+mod floors;
 mod limits;
+mod lives;
 mod model;
+mod questions;
 mod shared;
 mod stories;
 mod verdicts;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::*;
-use crate::wire::claims::{OwnerDelta, Stamp};
+use crate::wire::claims::{Claim, ClaimState, OwnerDelta, Stamp};
 
 /// One claim as a test compares it.
 type Told = (Version, String, Stamp, ClaimState);
@@ -131,4 +135,12 @@ fn remote(directory: &Directory, name: &str) -> Located {
         panic!("{name} is not at another node: {resolution:?}");
     };
     located
+}
+
+/// Forgets all releases of a directory, however few they are.
+fn force_collect(directory: &mut Directory) -> usize {
+    let before = directory.releases_kept();
+    directory.forget_releases(0);
+    directory.owners.rehash(LOCAL);
+    before - directory.releases_kept()
 }
