@@ -95,7 +95,7 @@ impl Control {
         let number = self.questions.issue();
         let number = number.ok_or(ConfirmError::TooMany { limit })?;
         let told = self.rumours.since(self.directory.local());
-        let since = told.unwrap_or_else(|| self.own_version());
+        let since = told.unwrap_or_else(|| self.directory.version());
         self.claim(now, unix_time, name.clone(), ClaimMode::Exclusive)?;
         let Confirmation { share, timeout } = confirmation;
         let bound = ControlTimer::ConfirmBound(number);
@@ -295,7 +295,7 @@ impl Control {
 
     /// Takes a claim back. Whoever does so settles later.
     fn withdraw(&mut self, name: &EndpointName) {
-        let since = self.own_version();
+        let since = self.directory.version();
         if self.directory.release(name) {
             let owner = self.directory.local().clone();
             self.rumours

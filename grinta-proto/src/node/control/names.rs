@@ -27,7 +27,7 @@ impl Control {
         mode: ClaimMode,
     ) -> Result<Standing, ClaimError> {
         self.wall = (now, unix_time);
-        let since = self.own_version();
+        let since = self.directory.version();
         let standing = self.directory.claim(name, mode, unix_time)?;
         self.tell_own_claims(now, since);
         Ok(standing)
@@ -36,7 +36,7 @@ impl Control {
     /// Gives a name up. Does nothing if this node does not hold it.
     pub fn release(&mut self, now: Instant, name: &EndpointName) {
         self.cancel_confirmation(name);
-        let since = self.own_version();
+        let since = self.directory.version();
         if self.directory.release(name) {
             self.tell_own_claims(now, since);
         }
@@ -247,10 +247,6 @@ impl Control {
         let ours = self.swim.identity().session;
         let verdict = self.guard.judge_claims(ours, session);
         self.follow(now, verdict, None);
-    }
-
-    pub(super) fn own_version(&self) -> Version {
-        self.directory.head(self.directory.local()).version
     }
 
     pub(super) fn tell_own_claims(&mut self, now: Instant, since: Version) {

@@ -8,6 +8,7 @@
 //! [`Directory::tell_verdicts`](super::Directory::tell_verdicts): a verdict about an owner of many
 //! names costs nothing at once. What is told always folds to that view, which ends as the truth.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::index::{Service, Succession};
@@ -75,15 +76,18 @@ pub enum Standing {
 /// Names whose owner may differ from what was told.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// Always another service than now.
-    told: BTreeMap<EndpointName, LastTold>,
+    /// Always another service than was told.
+    untold: BTreeMap<EndpointName, Untold>,
     /// Names of ours that we may have gained or lost.
     ours: BTreeSet<EndpointName>,
 }
 
-/// How a name was served when it was last told.
+/// How the service of a name differs from what was told of it.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct LastTold {
+pub(super) struct Untold {
+    /// Who owned it when it was last told.
+    pub(super) previous: Option<NodeName>,
+    /// Who owns it now.
     pub(super) owner: Option<NodeName>,
     /// Whether those who share it have changed since.
     pub(super) is_reshared: bool,
@@ -104,20 +108,22 @@ impl Changes {
         if before == after {
             return;
         }
-        let named = |service: Service| service.owner.map(|id| &owners[id].name);
+        let named = |service: Service| service.owner.map(|id| owners[id].name.clone());
         let is_shared = before.servers.max(after.servers) > 1;
-        match self.told.get_mut(name) {
-            None => {
-                let last = LastTold {
-                    owner: named(before).cloned(),
+        match self.untold.entry(name.clone()) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(Untold {
+                    previous: named(before),
+                    owner: named(after),
                     is_reshared: is_shared,
-                };
-                self.told.insert(name.clone(), last);
+                });
             }
-            Some(last) => {
-                last.is_reshared |= is_shared;
-                if last.owner.as_ref() == named(after) && !last.is_reshared {
-                    self.told.remove(name);
+            Entry::Occupied(mut occupied) => {
+                let untold = occupied.get_mut();
+                untold.owner = named(after);
+                untold.is_reshared |= is_shared;
+                if untold.previous == untold.owner && !untold.is_reshared {
+                    occupied.remove();
                 }
             }
         }
@@ -139,15 +145,15 @@ impl Changes {
         self.ours.pop_first()
     }
 
-    pub(super) fn pop_told(&mut self) -> Option<(EndpointName, LastTold)> {
-        self.told.pop_first()
+    pub(super) fn pop_untold(&mut self) -> Option<(EndpointName, Untold)> {
+        self.untold.pop_first()
     }
 
-    pub(super) fn told(&self) -> impl Iterator<Item = (&EndpointName, &LastTold)> {
-        self.told.iter()
+    pub(super) fn untold(&self) -> impl Iterator<Item = (&EndpointName, &Untold)> {
+        self.untold.iter()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.told.len() + self.ours.len()
+        self.untold.len() + self.ours.len()
     }
 }

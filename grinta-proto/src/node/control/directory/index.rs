@@ -12,7 +12,7 @@ use std::slice;
 
 use super::owners::{LOCAL, OwnerId, Owners};
 use crate::name::EndpointName;
-use crate::wire::claims::{Claim, ClaimState, Stamp, Version};
+use crate::wire::claims::{ClaimState, Stamp, Version};
 
 /// All names that anyone holds or released, in order.
 #[derive(Debug, Default)]
@@ -45,11 +45,16 @@ struct Ranked {
     holder: Holder,
 }
 
+/// The place of one name in the index, looked up once to judge a claim and to file it.
+pub(super) struct Place<'a>(btree_map::Entry<'a, EndpointName, Candidates>);
+
 /// What a claim did to its name.
 #[derive(Debug)]
 pub(super) struct Filed {
     /// The name as the index shares it.
     pub(super) name: EndpointName,
+    pub(super) stamp: Stamp,
+    pub(super) holder: Holder,
     /// The claim of the same owner that was replaced.
     pub(super) replaced: Option<Version>,
     pub(super) change: Succession,
@@ -70,57 +75,13 @@ pub(super) struct Service {
 pub(super) struct Succession {
     pub(super) before: Service,
     pub(super) after: Service,
-    /// Whether this node claims the name.
+    /// Whether this node claims the name, and the change is another's.
     pub(super) concerns_us: bool,
 }
 
 impl Index {
-    /// Files a claim in the place of the owner's earlier one. `None` and no change if the owner's
-    /// filed claim is as late or later.
-    pub(super) fn file(&mut self, owners: &Owners, id: OwnerId, claim: &Claim) -> Option<Filed> {
-        let holder = Holder {
-            version: claim.version,
-            owner: id,
-            state: claim.state,
-        };
-        match self.names.entry(claim.name.clone()) {
-            btree_map::Entry::Vacant(vacant) => {
-                let name = vacant.key().clone();
-                let candidates = vacant.insert(Candidates::One(holder));
-                let change = Succession {
-                    before: Service::default(),
-                    after: candidates.told_service(owners),
-                    concerns_us: id == LOCAL,
-                };
-                Some(Filed {
-                    name,
-                    replaced: None,
-                    change,
-                })
-            }
-            btree_map::Entry::Occupied(mut occupied) => {
-                let name = occupied.key().clone();
-                let candidates = occupied.get_mut();
-                let replaced = candidates.of(id).map(|holder| holder.version);
-                if replaced.is_some_and(|version| version >= claim.version) {
-                    return None;
-                }
-                let before = candidates.told_service(owners);
-                candidates.put(
-                    owners,
-                    Ranked {
-                        stamp: claim.stamp,
-                        holder,
-                    },
-                );
-                let change = candidates.succession(owners, before);
-                Some(Filed {
-                    name,
-                    replaced,
-                    change,
-                })
-            }
-        }
+    pub(super) fn place(&mut self, name: EndpointName) -> Place<'_> {
+        Place(self.names.entry(name))
     }
 
     /// Removes an owner's claim of a name.
@@ -150,7 +111,7 @@ impl Index {
                 }
             }
         }
-        candidates.succession(owners, before)
+        candidates.succession(owners, before, id)
     }
 
     pub(super) fn get(&self, name: &EndpointName) -> Option<&Candidates> {
@@ -177,6 +138,61 @@ impl Index {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&EndpointName, &Candidates)> {
         self.names.iter()
+    }
+}
+
+impl Place<'_> {
+    pub(super) fn name(&self) -> &EndpointName {
+        self.0.key()
+    }
+
+    /// Those who claim the name, if anybody does.
+    pub(super) fn candidates(&self) -> Option<&Candidates> {
+        match &self.0 {
+            btree_map::Entry::Vacant(_) => None,
+            btree_map::Entry::Occupied(occupied) => Some(occupied.get()),
+        }
+    }
+
+    /// The claim of one owner, if that holds the name.
+    pub(super) fn held_by(&self, id: OwnerId) -> Option<&Holder> {
+        self.candidates()?.of(id).filter(|holder| holder.is_held())
+    }
+
+    /// Files a claim in the place of the owner's earlier one. `None` and no change if the owner's
+    /// filed claim is as late or later.
+    pub(super) fn file(self, owners: &Owners, stamp: Stamp, holder: Holder) -> Option<Filed> {
+        match self.0 {
+            btree_map::Entry::Vacant(vacant) => {
+                let name = vacant.key().clone();
+                let candidates = vacant.insert(Candidates::One(holder));
+                let before = Service::default();
+                Some(Filed {
+                    name,
+                    stamp,
+                    holder,
+                    replaced: None,
+                    change: candidates.succession(owners, before, holder.owner),
+                })
+            }
+            btree_map::Entry::Occupied(mut occupied) => {
+                let name = occupied.key().clone();
+                let candidates = occupied.get_mut();
+                let replaced = candidates.of(holder.owner).map(|earlier| earlier.version);
+                if replaced.is_some_and(|version| version >= holder.version) {
+                    return None;
+                }
+                let before = candidates.told_service(owners);
+                candidates.put(owners, Ranked { stamp, holder });
+                Some(Filed {
+                    name,
+                    stamp,
+                    holder,
+                    replaced,
+                    change: candidates.succession(owners, before, holder.owner),
+                })
+            }
+        }
     }
 }
 
@@ -236,12 +252,17 @@ impl Candidates {
         }
     }
 
-    /// What a change did to the name, which was served as `before` says.
-    pub(super) fn succession(&self, owners: &Owners, before: Service) -> Succession {
+    /// What a change of one owner's did to the name, which was served as `before` says.
+    pub(super) fn succession(
+        &self,
+        owners: &Owners,
+        before: Service,
+        changed: OwnerId,
+    ) -> Succession {
         Succession {
             before,
             after: self.told_service(owners),
-            concerns_us: self.of(LOCAL).is_some(),
+            concerns_us: changed != LOCAL && self.of(LOCAL).is_some(),
         }
     }
 

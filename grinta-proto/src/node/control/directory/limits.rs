@@ -14,7 +14,7 @@
 use std::fmt;
 
 use super::Directory;
-use super::owners::{LOCAL, OwnerId, Weight};
+use super::owners::{OwnerId, Weight};
 use crate::config::Limits;
 use crate::name::{EndpointName, NodeName};
 use crate::wire::claims::{Claim, ClaimState};
@@ -88,6 +88,16 @@ impl DirectoryLimits {
         released.names > self.names_per_owner_max || released.bytes > self.name_bytes_per_owner_max
     }
 
+    /// The first limit that a further claim of ours would exceed.
+    pub(super) fn exceeded_by_claim(
+        &self,
+        name: &EndpointName,
+        ours: Weight,
+        all: Weight,
+    ) -> Option<NameLimit> {
+        self.exceeded(ours.with(name), all.with(name), 1)
+    }
+
     /// The first limit that so many names would exceed, `times` as large as it is.
     fn exceeded(&self, owner: Weight, all: Weight, times: usize) -> Option<NameLimit> {
         let weighed = [
@@ -117,12 +127,6 @@ impl Directory {
         let owner = &self.owners[self.owners.find(owner)?];
         let all = Weight::default();
         self.limits.exceeded(owner.tally.held, all, 1)
-    }
-
-    /// The first limit that a further claim of ours would exceed.
-    pub(super) fn limit_of_claims(&self, name: &EndpointName) -> Option<NameLimit> {
-        let [ours, all] = [self.owners[LOCAL].tally.held, self.totals.held];
-        self.limits.exceeded(ours.with(name), all.with(name), 1)
     }
 
     /// Makes room for what an owner is told to claim, if need be at the cost of names of the same

@@ -1,5 +1,6 @@
 //! How replicas learn from each other: deltas in, deltas out.
 
+use super::index::{Filed, Holder};
 use super::owners::{Entry, LOCAL, OwnerId};
 use super::{Directory, NameLimit};
 use crate::mutant::mutant;
@@ -269,19 +270,34 @@ impl Directory {
         if claim.state == ClaimState::Released && claim.version <= self.owners[id].floor {
             return;
         }
-        let Some(filed) = self.index.file(&self.owners, id, claim) else {
-            return;
+        let place = self.index.place(claim.name.clone());
+        let holder = Holder {
+            version: claim.version,
+            owner: id,
+            state: claim.state,
         };
-        let owner = &mut self.owners[id];
-        if let Some(replaced) = filed.replaced.and_then(|version| owner.remove(version)) {
+        if let Some(filed) = place.file(&self.owners, claim.stamp, holder) {
+            self.enter(filed);
+        }
+    }
+
+    /// Enters a claim that was filed in its owner's set.
+    pub(super) fn enter(&mut self, filed: Filed) {
+        let Filed {
+            name,
+            stamp,
+            holder,
+            replaced,
+            change,
+        } = filed;
+        let owner = &mut self.owners[holder.owner];
+        if let Some(replaced) = replaced.and_then(|version| owner.remove(version)) {
             self.totals.subtract(replaced.state, &replaced.name);
         }
-        self.changes.note(&self.owners, &filed.name, filed.change);
-        self.totals.add(claim.state, &claim.name);
-        self.owners[id].insert(
-            claim.version,
-            Entry::new(filed.name, claim.stamp, claim.state),
-        );
+        self.totals.add(holder.state, &name);
+        self.changes.note(&self.owners, &name, change);
+        let entry = Entry::new(name, stamp, holder.state);
+        self.owners[holder.owner].insert(holder.version, entry);
     }
 
     /// Raises a floor and forgets the releases that it passes.

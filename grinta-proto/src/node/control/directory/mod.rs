@@ -43,6 +43,7 @@
 //! or begins a new session, and both void what is held.
 
 mod change;
+mod claiming;
 mod clock;
 mod index;
 mod limits;
@@ -52,10 +53,10 @@ mod owners;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::collections::BTreeSet;
 
 pub use change::{Change, Standing};
+pub use claiming::{ClaimError, ClaimMode};
 pub use clock::STAMP_LEAD_MAX;
 pub use limits::{DirectoryLimits, NameLimit};
 pub use lookup::{Listing, Located, NEAR_WALK_MAX, Page, Resolution, SCAN_WALK_MAX};
@@ -65,10 +66,10 @@ pub use owners::BUCKETS;
 use self::change::Changes;
 use self::clock::HybridClock;
 use self::index::{Holder, Index};
-use self::owners::{LOCAL, OwnerId, Owners, Tally};
+use self::owners::{Entry, LOCAL, Owner, OwnerId, Owners, Tally};
 use crate::mutant::mutant;
 use crate::name::{EndpointName, NodeName, Session};
-use crate::wire::claims::{Claim, ClaimState, OwnerHead, Version};
+use crate::wire::claims::{OwnerHead, Version};
 
 /// One node's replica of all owners' sets of names, its own among them.
 #[derive(Debug)]
@@ -78,60 +79,11 @@ pub struct Directory {
     index: Index,
     totals: Tally,
     clock: HybridClock,
-    /// What we last told of each name that we hold.
-    standings: BTreeMap<EndpointName, Standing>,
+    /// The names we hold of which we last told that others serve them.
+    standbys: BTreeSet<EndpointName>,
     /// Owners of whom the watchers were not told all of the latest verdict.
     telling: BTreeSet<OwnerId>,
     changes: Changes,
-}
-
-/// What a claim is for, and what becomes of it if another serves the name.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub enum ClaimMode {
-    /// To serve the name alone; refused while another serves it.
-    #[default]
-    Exclusive,
-    /// To serve the name alone; while another serves it the claim stands by, and takes over
-    /// ([`Change::Promoted`]) when all older ones are released or go down.
-    Standby,
-    /// To serve the name beside all others that share it; refused while another serves it alone.
-    Shared,
-}
-
-/// Why a name was not claimed. Nothing changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClaimError {
-    /// Another node serves the name alone.
-    #[error("the name {name} is served by {owner}; release it there, or choose another name")]
-    Taken {
-        /// The name.
-        name: EndpointName,
-        /// Who serves it.
-        owner: NodeName,
-    },
-    /// Other nodes share the name, and the claim would not.
-    #[error("the name {name} is shared by {owner} and maybe others; share it, or choose another")]
-    Shared {
-        /// The name.
-        name: EndpointName,
-        /// Who owns it, of those who share it.
-        owner: NodeName,
-    },
-    /// This node holds the name already.
-    #[error("the name {name} is already held by this node; release it first")]
-    AlreadyHeld {
-        /// The name.
-        name: EndpointName,
-    },
-    /// A limit on names is reached.
-    #[error("`{limit}` is reached ({most}); release some names, or raise it at all nodes")]
-    TooMany {
-        /// Which limit.
-        limit: NameLimit,
-        /// Its value.
-        most: usize,
-    },
 }
 
 impl Directory {
@@ -149,7 +101,7 @@ impl Directory {
             index: Index::default(),
             totals: Tally::default(),
             clock: HybridClock::default(),
-            standings: BTreeMap::new(),
+            standbys: BTreeSet::new(),
             telling: BTreeSet::new(),
             changes: Changes::default(),
         }
@@ -159,148 +111,6 @@ impl Directory {
     #[must_use]
     pub fn local(&self) -> &NodeName {
         &self.owners[LOCAL].name
-    }
-
-    /// Begins a later run of the local node: voids all its claims, here at once and elsewhere as
-    /// soon as it is told. A `session` that is not later is replaced by the successor of the
-    /// present one. Returns the session that began.
-    pub fn restart(&mut self, session: Session) -> Session {
-        let present = self.owners[LOCAL].session;
-        let session = session.max(Session(present.0.saturating_add(1)));
-        self.standings.clear();
-        self.begin_session(LOCAL, session);
-        self.changes.forget_all_ours();
-        session
-    }
-
-    /// Begins a later run of the local node as [`Directory::restart`] does, and claims anew what it
-    /// held. A name that somebody else serves by now is told as lost.
-    pub fn renew(&mut self, session: Session, unix_time: Duration) -> Session {
-        let standings = std::mem::take(&mut self.standings);
-        let held: Vec<_> = standings
-            .keys()
-            .map(|name| {
-                let ours = self.index.get(name).and_then(|it| it.of(LOCAL));
-                let ours = ours.expect("every name we hold is in the index");
-                (name.clone(), ours.state)
-            })
-            .collect();
-        let session = self.restart(session);
-        for (name, state) in held {
-            self.place(&name, state, unix_time);
-            self.changes.note_ours(&name);
-        }
-        self.standings = standings;
-        session
-    }
-
-    /// Claims a name as `mode` says, and returns what the claim has come to. `unix_time` is the
-    /// wall clock, as the time since the Unix epoch.
-    ///
-    /// # Errors
-    /// [`ClaimError`]; nothing changed.
-    pub fn claim(
-        &mut self,
-        name: EndpointName,
-        mode: ClaimMode,
-        unix_time: Duration,
-    ) -> Result<Standing, ClaimError> {
-        let rivals = self.index.get(&name);
-        if rivals
-            .and_then(|rivals| rivals.of(LOCAL))
-            .is_some_and(Holder::is_held)
-        {
-            return Err(ClaimError::AlreadyHeld { name });
-        }
-        let first = rivals.and_then(|rivals| rivals.servers(|it| self.is_reachable(it)).next());
-        let state = match mode {
-            ClaimMode::Exclusive | ClaimMode::Standby => ClaimState::Exclusive,
-            ClaimMode::Shared => ClaimState::Shared,
-        };
-        let standing = match first {
-            None => Standing::Owner,
-            Some(first) if first.is_shared() && mode == ClaimMode::Shared => Standing::Owner,
-            Some(_) if mode == ClaimMode::Standby => Standing::Standby,
-            Some(first) => {
-                let owner = self.owners[first.owner].name.clone();
-                return Err(match first.state {
-                    ClaimState::Shared => ClaimError::Shared { name, owner },
-                    ClaimState::Exclusive | ClaimState::Released => {
-                        ClaimError::Taken { name, owner }
-                    }
-                });
-            }
-        };
-        if let Some(limit) = self.limit_of_claims(&name) {
-            let most = self.limits.most(limit);
-            return Err(ClaimError::TooMany { limit, most });
-        }
-        self.place(&name, state, unix_time);
-        self.standings.insert(name, standing);
-        Ok(standing)
-    }
-
-    /// Gives a name up. False if this node does not hold it.
-    pub fn release(&mut self, name: &EndpointName) -> bool {
-        if self.standings.remove(name).is_none() {
-            return false;
-        }
-        let holder = self
-            .index
-            .get(name)
-            .and_then(|candidates| candidates.of(LOCAL));
-        let stamp = holder
-            .expect("every name we hold is in the index")
-            .stamp(&self.owners);
-        let version = self.next_version();
-        let state = ClaimState::Released;
-        self.store(
-            LOCAL,
-            &Claim {
-                name: name.clone(),
-                version,
-                stamp,
-                state,
-            },
-        );
-        self.changes.forget_ours(name);
-        // Half is kept, so that the floor moves once in many releases.
-        while self
-            .limits
-            .exceeded_by_releases(self.owners[LOCAL].tally.released)
-        {
-            self.forget_releases(self.owners[LOCAL].tally.released.names / 2);
-        }
-        self.owners.rehash(LOCAL);
-        true
-    }
-
-    /// What our claim of a name has come to; `None` if we hold none.
-    #[must_use]
-    pub fn standing(&self, name: &EndpointName) -> Option<Standing> {
-        self.standings
-            .contains_key(name)
-            .then(|| self.standing_of(name))
-    }
-
-    /// The names that this node holds or stands by for, in order.
-    pub fn held(&self) -> impl Iterator<Item = &EndpointName> {
-        self.standings.keys()
-    }
-
-    /// Forgets our own oldest releases but `keep`, by raising our floor, and returns how many.
-    ///
-    /// A replica that is behind the floor has to be refilled. So the floor waits until the
-    /// releases outnumber both the names we hold and twice `keep`: the next time it moves, as many
-    /// changes have been made as a refill has to carry.
-    pub fn collect(&mut self, keep: usize) -> usize {
-        let Tally { held, released } = self.owners[LOCAL].tally;
-        if released.names <= held.names.max(keep.saturating_mul(2)) {
-            return 0;
-        }
-        self.forget_releases(keep);
-        self.owners.rehash(LOCAL);
-        released.names - self.owners[LOCAL].tally.released.names
     }
 
     /// A member is up (alive or suspect), in its run `session`. Its claims count from now on, and
@@ -381,7 +191,7 @@ impl Directory {
             let candidates = self.index.get(&name).expect("every claim is in the index");
             let before = candidates.told_service(&self.owners);
             self.owners[id].set_told(version);
-            let change = candidates.succession(&self.owners, before);
+            let change = candidates.succession(&self.owners, before, id);
             self.changes.note(&self.owners, &name, change);
         }
     }
@@ -397,11 +207,14 @@ impl Directory {
     #[must_use]
     pub fn poll_change(&mut self) -> Option<Change> {
         while let Some(name) = self.changes.pop_ours() {
-            let standing = self.standing_of(&name);
-            let Some(told) = self.standings.get_mut(&name) else {
+            let Some(standing) = self.standing(&name) else {
                 continue;
             };
-            if std::mem::replace(told, standing) == standing {
+            let is_news = match standing {
+                Standing::Owner => self.standbys.remove(&name),
+                Standing::Standby => self.standbys.insert(name.clone()),
+            };
+            if !is_news {
                 continue;
             }
             if standing == Standing::Standby && mutant!(LoserNotTold) {
@@ -412,8 +225,8 @@ impl Directory {
                 (Standing::Owner, _) | (Standing::Standby, None) => Change::Promoted { name },
             });
         }
-        while let Some((name, last)) = self.changes.pop_told() {
-            match (last.owner, self.told_owner_of(&name).cloned()) {
+        while let Some((name, untold)) = self.changes.pop_untold() {
+            match (untold.previous, untold.owner) {
                 (None, None) => {}
                 (None, Some(owner)) => return Some(Change::Appeared { name, owner }),
                 (Some(previous), None) => return Some(Change::Gone { name, previous }),
@@ -462,11 +275,7 @@ impl Directory {
 
     /// The heads in a bucket, in the order of the owners' names. None for a bucket out of range.
     pub fn heads_in(&self, bucket: usize) -> impl Iterator<Item = OwnerHead> {
-        let owners = self
-            .owners
-            .iter()
-            .filter(move |(_, owner)| owner.bucket() == bucket);
-        owners.map(|(_, owner)| owner.head())
+        self.owners.in_bucket(bucket).map(Owner::head)
     }
 
     /// How many names are held, by all owners together; a name counts once for each.
@@ -516,25 +325,21 @@ impl Directory {
             !self.owners[LOCAL].is_refilling(),
             "our own set is being refilled"
         );
-        assert_eq!(
-            self.standings.len(),
-            self.owners[LOCAL].tally.held.names,
-            "standings drifted"
-        );
-        for name in self.standings.keys() {
-            let ours = self
-                .index
-                .get(name)
-                .and_then(|candidates| candidates.of(LOCAL));
+        for name in &self.standbys {
             assert!(
-                ours.is_some_and(Holder::is_held),
+                self.standing(name).is_some(),
                 "{name} has a standing and no claim"
             );
         }
-        for (name, last) in self.changes.told() {
+        for (name, untold) in self.changes.untold() {
             assert!(
-                last.is_reshared || last.owner.as_ref() != self.told_owner_of(name),
+                untold.is_reshared || untold.previous != untold.owner,
                 "{name} waits to be told and has not changed"
+            );
+            assert_eq!(
+                untold.owner.as_ref(),
+                self.told_owner_of(name),
+                "{name} has another owner than is to be told"
             );
         }
         for (id, owner) in self.owners.iter() {
@@ -544,41 +349,6 @@ impl Directory {
                 "{} is told of by nobody",
                 owner.name
             );
-        }
-    }
-
-    /// Makes a claim of ours, younger than all claims of the name that are known.
-    fn place(&mut self, name: &EndpointName, state: ClaimState, unix_time: Duration) {
-        let rivals = self.index.get(name);
-        let rival = rivals.and_then(|rivals| rivals.latest_stamp(&self.owners));
-        let stamp = self.clock.stamp(unix_time, rival);
-        let version = self.next_version();
-        let claim = Claim {
-            name: name.clone(),
-            version,
-            stamp,
-            state,
-        };
-        self.store(LOCAL, &claim);
-        self.owners.rehash(LOCAL);
-    }
-
-    fn next_version(&mut self) -> Version {
-        let owner = &mut self.owners[LOCAL];
-        owner.version = Version(owner.version.0 + 1);
-        owner.version
-    }
-
-    fn standing_of(&self, name: &EndpointName) -> Standing {
-        let candidates = self.index.get(name);
-        let serves = candidates.is_some_and(|candidates| {
-            let mut servers = candidates.servers(|holder| self.is_reachable(holder));
-            servers.any(|holder| holder.owner == LOCAL)
-        });
-        if serves {
-            Standing::Owner
-        } else {
-            Standing::Standby
         }
     }
 
@@ -598,31 +368,12 @@ impl Directory {
         if owner.telling.is_some() && !self.telling.insert(id) {
             // Nothing will be told of the verdict that was taken back, and what we claimed
             // meanwhile was judged by it.
-            for name in self.standings.keys() {
+            for Entry { name, .. } in self.owners[LOCAL].held() {
                 let rivals = self.index.get(name);
                 if rivals.is_some_and(|rivals| rivals.of(id).is_some()) {
                     self.changes.note_ours(name);
                 }
             }
         }
-    }
-
-    fn forget_releases(&mut self, keep: usize) {
-        let owner = &self.owners[LOCAL];
-        let Some(last) = owner
-            .tally
-            .released
-            .names
-            .saturating_sub(keep)
-            .checked_sub(1)
-        else {
-            return;
-        };
-        let (floor, _) = owner
-            .claims_in(owner.floor, owner.version)
-            .filter(|(_, entry)| entry.state == ClaimState::Released)
-            .nth(last)
-            .expect("all releases counted lie above the floor");
-        self.raise_floor(LOCAL, floor);
     }
 }

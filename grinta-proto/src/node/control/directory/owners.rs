@@ -88,6 +88,8 @@ pub(super) struct Weight {
 struct Buckets {
     sums: [u64; BUCKETS],
     total: u64,
+    /// The owners of each, in the order of their names.
+    owners: [Vec<OwnerId>; BUCKETS],
 }
 
 impl Owners {
@@ -106,7 +108,11 @@ impl Owners {
             OwnerId(u32::try_from(self.slots.len() - 1).expect("memory ends before 2^32 owners"))
         });
         self.by_name.insert(name.clone(), id);
-        self.slots[id.0 as usize] = Some(Owner::new(name, session));
+        let owner = Owner::new(name, session);
+        let owners = &self.buckets.owners[owner.bucket()];
+        let place = owners.partition_point(|&other| self[other].name < owner.name);
+        self.buckets.owners[owner.bucket()].insert(place, id);
+        self.slots[id.0 as usize] = Some(owner);
         self.rehash(id);
         id
     }
@@ -122,6 +128,7 @@ impl Owners {
             owner.name
         );
         self.buckets.replace(owner.bucket(), owner.digest, 0);
+        self.buckets.owners[owner.bucket()].retain(|&other| other != id);
         self.by_name.remove(&owner.name);
         self.vacant.push(id);
     }
@@ -148,6 +155,12 @@ impl Owners {
         self.by_name.values().map(|&id| (id, &self[id]))
     }
 
+    /// The owners in a bucket in the order of their names.
+    pub(super) fn in_bucket(&self, bucket: usize) -> impl Iterator<Item = &Owner> {
+        let owners = self.buckets.owners.get(bucket);
+        owners.into_iter().flatten().map(|&id| &self[id])
+    }
+
     /// Asserts that names, ids and digests agree.
     pub(super) fn check_invariants(&self) {
         let mut buckets = Buckets::default();
@@ -160,8 +173,10 @@ impl Owners {
                 "{name} was not rehashed"
             );
             buckets.replace(owner.bucket(), 0, owner.digest);
+            buckets.owners[owner.bucket()].push(id);
             owner.check_invariants();
         }
+        assert_eq!(buckets.owners, self.buckets.owners, "a bucket drifted");
         assert_eq!(buckets.sums, self.buckets.sums, "bucket sums drifted");
         assert_eq!(buckets.total, self.buckets.total, "the sum of all drifted");
         assert_eq!(
@@ -222,6 +237,17 @@ impl Owner {
     /// Whether the replica is being refilled: what it holds past `version` awaits confirmation.
     pub(super) fn is_refilling(&self) -> bool {
         self.version < self.floor
+    }
+
+    /// Takes the next version for what the owner is about to say.
+    pub(super) fn next_version(&mut self) -> Version {
+        self.version = Version(self.version.0 + 1);
+        self.version
+    }
+
+    /// The claims that hold a name, in the order of their versions.
+    pub(super) fn held(&self) -> impl Iterator<Item = &Entry> {
+        self.claims.values().filter(|entry| entry.state.is_held())
     }
 
     pub(super) fn claim_at(&self, version: Version) -> Option<&Entry> {
@@ -439,6 +465,7 @@ impl Default for Buckets {
         Self {
             sums: [0; BUCKETS],
             total: 0,
+            owners: std::array::from_fn(|_| Vec::new()),
         }
     }
 }
