@@ -299,7 +299,7 @@ impl Control {
         if self.directory.release(name) {
             let owner = self.directory.local().clone();
             self.rumours
-                .tell_owner(owner, since, self.swim.repetitions());
+                .tell_owner(owner, since, self.swim.tellings());
         }
     }
 

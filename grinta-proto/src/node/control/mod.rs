@@ -354,7 +354,7 @@ impl Control {
             self.labels.version += 1;
             self.labels.entries = Arc::new(labels);
             let name = self.swim.identity().name.clone();
-            self.rumours.tell_labels(name, self.swim.repetitions());
+            self.rumours.tell_labels(name, self.swim.tellings());
             self.settle(now);
         }
         Ok(())

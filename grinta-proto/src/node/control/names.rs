@@ -161,7 +161,7 @@ impl Control {
             if let Some(event) = self.members.set_labels(&change.name, &change.labels) {
                 self.outputs.extend(event.map(member_output));
                 self.rumours
-                    .tell_labels(change.name, self.swim.repetitions());
+                    .tell_labels(change.name, self.swim.tellings());
             }
         }
         handled
@@ -176,7 +176,7 @@ impl Control {
                 self.tell_renewed(&delta.owner);
                 // Before it is synced, a node hears what the others know.
                 if self.is_synced {
-                    let tellings = self.swim.repetitions();
+                    let tellings = self.swim.tellings();
                     self.rumours
                         .tell_owner(delta.owner.clone(), delta.after, tellings);
                 }
@@ -252,7 +252,7 @@ impl Control {
     pub(super) fn tell_own_claims(&mut self, now: Instant, since: Version) {
         let owner = self.directory.local().clone();
         self.rumours
-            .tell_owner(owner, since, self.swim.repetitions());
+            .tell_owner(owner, since, self.swim.tellings());
         self.settle(now);
     }
 

@@ -16,7 +16,7 @@ fn patience_and_repetition_follow_the_size_of_the_fabric() {
     for index in 0..20 {
         let swim = &world.node(index).control.swim;
         assert_eq!(swim.suspicion(), Duration::from_millis(5200));
-        assert_eq!(swim.repetitions(), 6);
+        assert_eq!(swim.tellings(), 8);
     }
     (10..20).for_each(|index| world.crash(index));
     world.run(seconds(60));
