@@ -303,6 +303,8 @@ pub struct SyncReply {
     pub names_hash: u64,
     /// The hash of each bucket of heads; empty if the hashes of the names agree.
     pub name_buckets: Vec<u64>,
+    /// Whether the sender is no newcomer itself.
+    pub is_synced: bool,
 }
 
 /// Digests of the members that the sender knows, itself included, within a range.
@@ -644,6 +646,7 @@ mod tests {
                     members_hash,
                     names_hash: !members_hash,
                     name_buckets,
+                    is_synced: members_hash % 2 == 0,
                 })
             ),
             vec(record(), 0..5).prop_map(ControlMessage::Members),

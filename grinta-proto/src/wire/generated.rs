@@ -365,6 +365,10 @@ pub struct SyncReply {
     /// The hash of each bucket of heads; empty if the hashes of the names agree.
     #[prost(fixed64, repeated, tag = "4")]
     pub name_buckets: ::prost::alloc::vec::Vec<u64>,
+    /// Whether the sender has compared all with a node that is synced, or is of the first of the fabric.
+    /// Of one that is not, nobody learns that a name is nowhere.
+    #[prost(bool, tag = "5")]
+    pub synced: bool,
 }
 /// Members that the sender knows.
 #[derive(Clone, PartialEq, ::prost::Message)]

@@ -40,6 +40,7 @@ pub(crate) fn message(u: &mut Unstructured<'_>) -> Result<ControlMessage> {
             members_hash: u.arbitrary()?,
             names_hash: u.arbitrary()?,
             name_buckets: some(u, |u| u.arbitrary())?,
+            is_synced: u.arbitrary()?,
         }),
         4 => ControlMessage::Members(some(u, record)?),
         5 => ControlMessage::NameHeads(NameHeads {

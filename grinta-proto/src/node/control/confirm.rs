@@ -298,8 +298,7 @@ impl Control {
         let since = self.directory.version();
         if self.directory.release(name) {
             let owner = self.directory.local().clone();
-            self.rumours
-                .tell_owner(owner, since, self.swim.tellings());
+            self.rumours.tell_owner(owner, since, self.swim.tellings());
         }
     }
 

@@ -88,6 +88,8 @@ pub struct Control {
     connected: BTreeMap<NodeName, SocketAddr>,
     life: Life,
     is_synced: bool,
+    /// Armed while this node has met newcomers alone.
+    newcomers_timer: Option<TimerKey>,
     /// The wall clock as it was last told.
     wall: (Instant, Duration),
     gossip_timer: Option<TimerKey>,
@@ -109,6 +111,7 @@ enum ControlTimer {
     Gossip,
     TellChanges,
     PushPull,
+    Newcomers,
     Seek,
     LeaveBound,
     Remind(MemberUpdate),
@@ -170,6 +173,7 @@ impl Control {
             connected: BTreeMap::new(),
             life: Life::Present,
             is_synced: false,
+            newcomers_timer: None,
             wall: (now, unix_time),
             gossip_timer: None,
             gossiped: None,
@@ -295,6 +299,7 @@ impl Control {
                 ControlTimer::Gossip => self.gossip(now),
                 ControlTimer::TellChanges => self.changes_timer = None,
                 ControlTimer::PushPull => self.push_pull(now),
+                ControlTimer::Newcomers => self.count_on_newcomers(now),
                 ControlTimer::Seek => self.seek(now),
                 ControlTimer::LeaveBound => self.finish_leave(),
                 ControlTimer::Remind(suspect) => self.remind(now, suspect),
@@ -505,6 +510,9 @@ impl Control {
 
     fn set_synced(&mut self) {
         self.is_synced = true;
+        if let Some(timer) = self.newcomers_timer.take() {
+            self.timers.disarm(timer);
+        }
         self.outputs
             .push_back(ControlOutput::Event(ControlEvent::Synced));
     }

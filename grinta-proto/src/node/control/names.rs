@@ -160,8 +160,7 @@ impl Control {
         for change in rumour.labels {
             if let Some(event) = self.members.set_labels(&change.name, &change.labels) {
                 self.outputs.extend(event.map(member_output));
-                self.rumours
-                    .tell_labels(change.name, self.swim.tellings());
+                self.rumours.tell_labels(change.name, self.swim.tellings());
             }
         }
         handled
@@ -238,8 +237,7 @@ impl Control {
             self.hear_disowned(now, head.session);
             return false;
         }
-        let ours = self.directory.head(&head.owner);
-        head.owner != *self.directory.local() && is_beyond(head, &ours)
+        self.directory.lacks(head)
     }
 
     /// Somebody holds claims of ours that we never made.
@@ -251,8 +249,7 @@ impl Control {
 
     pub(super) fn tell_own_claims(&mut self, now: Instant, since: Version) {
         let owner = self.directory.local().clone();
-        self.rumours
-            .tell_owner(owner, since, self.swim.tellings());
+        self.rumours.tell_owner(owner, since, self.swim.tellings());
         self.settle(now);
     }
 
@@ -288,13 +285,6 @@ impl Control {
         }
         self.settle(now);
     }
-}
-
-/// Whether `theirs` tells more of one owner than `ours`.
-pub(super) fn is_beyond(theirs: &OwnerHead, ours: &OwnerHead) -> bool {
-    theirs.session > ours.session
-        || theirs.session == ours.session
-            && (theirs.version > ours.version || theirs.floor > ours.floor)
 }
 
 /// How many gossip intervals the answer to a pull may take before another member is asked.

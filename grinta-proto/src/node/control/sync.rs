@@ -14,10 +14,9 @@ use std::time::Instant;
 use rand::RngExt;
 use rand::seq::IteratorRandom;
 
-use super::directory::{Applied, BUCKETS};
+use super::directory::{Applied, BUCKETS, is_beyond};
 use super::gossip::{delta_len, head_len};
 use super::leave::Life;
-use super::names::is_beyond;
 use super::{Channel, Control, ControlOutput, ControlTimer, EARLY_SHARE, Violation};
 use crate::name::NodeName;
 use crate::wire::claims::OwnerHead;
@@ -30,6 +29,8 @@ pub(super) struct Exchange {
     deadline: Instant,
     /// Tells the answers within this exchange from others.
     token: u32,
+    /// Whether the other said that it is synced.
+    is_with_synced: bool,
     stage: Stage,
 }
 
@@ -50,7 +51,18 @@ enum Stage {
         current: Vec<u16>,
         /// Buckets that differ and were not compared yet.
         remaining: VecDeque<u16>,
+        /// What the answers about the current buckets have come to.
+        told: Told,
     },
+}
+
+/// What a round of answers has come to.
+#[derive(Debug, Clone, Copy, Default)]
+struct Told {
+    /// Some of it was new.
+    is_news: bool,
+    /// There was more than the messages held.
+    is_cut: bool,
 }
 
 impl Control {
@@ -98,6 +110,7 @@ impl Control {
         let exchange = Exchange {
             deadline: self.patience(now),
             token,
+            is_with_synced: false,
             stage: Stage::Asked,
         };
         self.exchanges.insert(name.clone(), exchange);
@@ -132,6 +145,7 @@ impl Control {
             members_hash: self.members_hash(),
             names_hash,
             name_buckets,
+            is_synced: self.is_synced,
         };
         self.send(from, ControlMessage::SyncReply(reply), Channel::Stream);
     }
@@ -141,6 +155,7 @@ impl Control {
         let Some(mut exchange) = self.exchanges.remove(from) else {
             return;
         };
+        exchange.is_with_synced = reply.is_synced;
         let ours = self.directory.bucket_hashes();
         let pairs = reply.name_buckets.iter().zip(ours);
         let differing = pairs
@@ -159,6 +174,7 @@ impl Control {
             Stage::Names {
                 current: Vec::new(),
                 remaining,
+                told: Told::default(),
             }
         };
         self.exchanges.insert(from.clone(), exchange);
@@ -183,13 +199,24 @@ impl Control {
             exchange.stage = Stage::Names {
                 current: Vec::new(),
                 remaining: std::mem::take(remaining),
+                told: Told::default(),
             };
         }
-        let Stage::Names { current, remaining } = &mut exchange.stage else {
+        let Stage::Names {
+            current,
+            remaining,
+            told,
+        } = &mut exchange.stage
+        else {
             return;
         };
+        // Told in part: what is known by now takes no room in the next answer.
+        if std::mem::take(told).is_unfinished() {
+            let again = current.drain(..).rev();
+            again.for_each(|bucket| remaining.push_front(bucket));
+        }
         if remaining.is_empty() {
-            self.finish_exchange();
+            self.finish_exchange(now, &exchange);
             return;
         }
         let mut message = NameHeads {
@@ -213,7 +240,34 @@ impl Control {
         self.send(from, ControlMessage::NameHeads(message), Channel::Stream);
     }
 
-    fn finish_exchange(&mut self) {
+    /// All that the other knows is known. It is all there is, unless the other is a newcomer too.
+    fn finish_exchange(&mut self, now: Instant, exchange: &Exchange) {
+        if exchange.is_with_synced || self.is_synced {
+            self.be_synced();
+        } else if self.newcomers_timer.is_none() {
+            self.arm_newcomers(now);
+        }
+    }
+
+    /// Newcomers alone were met so far. Unless one who may know more is about to tell it, there is
+    /// nobody else: they begin a fabric.
+    pub(super) fn count_on_newcomers(&mut self, now: Instant) {
+        self.newcomers_timer = None;
+        let mut under_way = self.exchanges.values().filter(|it| it.deadline > now);
+        if under_way.any(|it| it.is_with_synced || matches!(it.stage, Stage::Asked)) {
+            self.arm_newcomers(now);
+        } else {
+            self.be_synced();
+        }
+    }
+
+    fn arm_newcomers(&mut self, now: Instant) {
+        let patience = self.config.push_pull_interval / EARLY_SHARE;
+        let timer = self.timers.arm(now, patience, ControlTimer::Newcomers);
+        self.newcomers_timer = Some(timer);
+    }
+
+    fn be_synced(&mut self) {
         self.end_seeking();
         if !self.is_synced {
             self.set_synced();
@@ -244,11 +298,9 @@ impl Control {
             }
         }
         self.answer(from, asked, theirs.token);
-        let local = self.directory.local();
-        let lacking = theirs.heads.iter().filter(|head| head.owner != *local);
-        let lacking = lacking.map(|head| (head, self.directory.head(&head.owner)));
-        let lacking = lacking.filter(|(theirs, ours)| is_beyond(theirs, ours));
-        let lacking = lacking.map(|(_, ours)| ours).collect();
+        let lacking = theirs.heads.iter().filter(|it| self.directory.lacks(it));
+        let lacking = lacking.map(|head| self.directory.head(&head.owner));
+        let lacking = lacking.collect();
         self.pull(from, lacking, 0);
     }
 
@@ -265,17 +317,22 @@ impl Control {
         let mut handled = Ok(());
         let mut wanted = BTreeMap::new();
         let mut stuck = BTreeSet::new();
-        let mut is_news = false;
+        let mut told = Told {
+            is_news: false,
+            is_cut: names.truncated,
+        };
         for delta in &names.deltas {
             let applied = self.apply_delta(now, delta);
             handled = handled.and_then(|()| self.check_extent(from, delta, &applied, &names.heads));
             match applied {
-                Applied::Advanced => is_news = true,
+                Applied::Advanced => told.is_news = true,
                 Applied::Gap { known } => {
                     wanted.insert(delta.owner.clone(), known);
                 }
+                // Another told it meanwhile. Whether more is to come, the heads say.
+                Applied::Nothing => {}
                 // What could not be taken now is not asked for again at once.
-                Applied::Nothing | Applied::Full { .. } | Applied::Refused(_) => {
+                Applied::Full { .. } | Applied::Refused(_) => {
                     stuck.insert(delta.owner.clone());
                 }
             }
@@ -285,41 +342,40 @@ impl Control {
                 wanted.insert(head.owner.clone(), self.directory.head(&head.owner));
             }
         }
-        if !wanted.is_empty() {
-            self.pull(from, wanted.into_values().collect(), names.token);
-            return handled;
-        }
-        let Some(exchange) = self.exchanges.get_mut(from) else {
+        let is_all = wanted.is_empty();
+        let wanted: Vec<_> = wanted.into_values().collect();
+        told.is_cut |= self.pull(from, wanted, names.token);
+        let deadline = self.patience(now);
+        let exchange = self.exchanges.get_mut(from);
+        let Some(exchange) = exchange.filter(|it| it.token == names.token) else {
             return handled;
         };
-        if exchange.token != names.token {
-            return handled;
+        exchange.deadline = deadline;
+        if let Stage::Names { told: so_far, .. } = &mut exchange.stage {
+            so_far.is_news |= told.is_news;
+            so_far.is_cut |= told.is_cut;
         }
-        if let Stage::Names { current, remaining } = &mut exchange.stage
-            && names.truncated
-            && is_news
-        {
-            current
-                .drain(..)
-                .for_each(|bucket| remaining.push_front(bucket));
+        if is_all {
+            self.continue_exchange(now, from);
         }
-        self.continue_exchange(now, from);
         handled
     }
 
-    /// Asks for what these heads lack, as far as a message holds.
-    pub(super) fn pull(&mut self, from: &NodeName, mut heads: Vec<OwnerHead>, token: u32) {
-        let mut room = self.message_len;
+    /// Asks for what these heads lack, as far as a message holds. Returns whether it holds less.
+    pub(super) fn pull(&mut self, from: &NodeName, mut heads: Vec<OwnerHead>, token: u32) -> bool {
+        let (mut room, wanted) = (self.message_len, heads.len());
         heads.retain(|head| {
             let length = head_len(head);
             let fits = length <= room;
             room = if fits { room - length } else { 0 };
             fits
         });
+        let is_cut = heads.len() < wanted;
         if !heads.is_empty() {
             let pull = ControlMessage::NamePull(NamePull { heads, token });
             self.send(from, pull, Channel::Stream);
         }
+        is_cut
     }
 
     /// Tells what these heads lack: owners that are unknown first, then what is smallest. What
@@ -372,6 +428,13 @@ impl Control {
 
     fn patience(&self, now: Instant) -> Instant {
         now + 2 * self.config.push_pull_interval
+    }
+}
+
+impl Told {
+    /// Whether to ask for the rest. What brought nothing new will bring no more.
+    const fn is_unfinished(self) -> bool {
+        self.is_news && self.is_cut
     }
 }
 

@@ -70,26 +70,50 @@ fn claims_resolve_everywhere_soon() {
 fn a_newcomer_has_every_name_before_it_is_synced() {
     let mut world = World::of(26, 3);
     world.run(seconds(10));
-    for index in 0..3 {
-        world.act(index, |control, now, unix| {
-            for n in 0..2000 {
-                let name = endpoint(&format!("service-{n:05}.of-{index}"));
-                control
-                    .claim(now, unix, name, ClaimMode::Exclusive)
-                    .unwrap();
-            }
-        });
+    for n in 0..6000 {
+        claim(&mut world, 0, &format!("service-{n:05}"));
     }
     let has_all =
         |world: &World, index: usize| world.node(index).control.directory().names_held() == 6000;
     world.run_until(seconds(10), "bulk", |world| {
         (0..3).all(|index| has_all(world, index))
     });
-    world.boot(3, Session(1), &[0]);
-    let is_synced = |world: &World| world.node(3).control.is_synced();
-    world.run_until(seconds(5), "a newcomer", is_synced);
+    // It asks all three at once, and is told by one what it heard of another a moment ago.
+    world.boot(3, Session(1), &[0, 1, 2]);
+    await_synced(&mut world, 3);
     assert!(has_all(&world, 3));
     world.check();
+}
+
+#[test]
+fn newcomers_that_meet_each_other_first_wait_for_one_who_knows() {
+    let mut world = World::of(28, 2);
+    world.run(seconds(10));
+    for n in 0..2000 {
+        claim(&mut world, 0, &format!("service-{n:05}"));
+    }
+    world.run(seconds(5));
+    for newcomer in 2..6 {
+        world.boot(newcomer, Session(1), &[2, 3, 4, 5, 0]);
+    }
+    for newcomer in 2..6 {
+        await_synced(&mut world, newcomer);
+        let held = world.node(newcomer).control.directory().names_held();
+        assert_eq!(held, 2000, "{newcomer} answers before it knows");
+    }
+    world.check();
+}
+
+#[test]
+fn nodes_that_begin_a_fabric_together_wait_for_nobody_who_knows() {
+    let mut world = World::new(29);
+    for index in 0..3 {
+        world.boot(index, Session(1), &[0, 1, 2, 9]);
+    }
+    for index in 0..3 {
+        await_synced(&mut world, index);
+    }
+    assert!(world.now - world.start <= seconds(3));
 }
 
 #[test]
@@ -239,6 +263,18 @@ fn the_same_seed_gives_the_same_trace() {
     };
     assert_eq!(trace(16), trace(16));
     assert_ne!(trace(16), trace(17));
+}
+
+fn await_synced(world: &mut World, index: usize) {
+    let is_synced = |world: &World| world.node(index).control.is_synced();
+    world.run_until(seconds(5), "a newcomer", is_synced);
+}
+
+fn claim(world: &mut World, index: usize, name: &str) {
+    let claimed = world.act(index, |control, now, unix| {
+        control.claim(now, unix, endpoint(name), ClaimMode::Exclusive)
+    });
+    claimed.unwrap();
 }
 
 /// Instants print the machine's clock; all else of an event is the same in each run.

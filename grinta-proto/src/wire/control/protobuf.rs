@@ -37,6 +37,7 @@ impl From<&ControlMessage> for generated::ControlMessage {
                 members_hash: reply.members_hash,
                 names_hash: reply.names_hash,
                 name_buckets: reply.name_buckets.clone(),
+                synced: reply.is_synced,
             }),
             ControlMessage::Members(members) => Kind::Members(generated::MemberList {
                 members: all(members),
@@ -103,6 +104,7 @@ impl TryFrom<generated::ControlMessage> for ControlMessage {
                     "SyncReply",
                     "name_buckets",
                 )?,
+                is_synced: reply.synced,
             }),
             Kind::Members(list) => {
                 Self::Members(each(list.members, ENTRIES_MAX, "MemberList", "members")?)

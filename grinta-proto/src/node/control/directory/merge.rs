@@ -146,6 +146,18 @@ impl Directory {
         (!is_behind_their_floor).then_some(delta)
     }
 
+    /// Whether another's replica reaches beyond ours, and we would take what it has: nothing of
+    /// ourselves, and of an owner whose contents were dropped a later session alone.
+    #[must_use]
+    pub fn lacks(&self, theirs: &OwnerHead) -> bool {
+        let Some(id) = self.owners.find(&theirs.owner) else {
+            return true;
+        };
+        let ours = &self.owners[id];
+        let is_wanted = !ours.dropped || theirs.session > ours.session;
+        id != LOCAL && is_wanted && is_beyond(theirs, &ours.head())
+    }
+
     /// Whether a head tells of this node more than it ever said; see [`Refusal::Disowned`].
     #[must_use]
     pub fn disowns(&self, head: &OwnerHead) -> bool {
@@ -346,6 +358,13 @@ impl Directory {
         let change = self.index.remove(&self.owners, id, &entry.name);
         self.changes.note(&self.owners, &entry.name, change);
     }
+}
+
+/// Whether `theirs` tells more of one owner than `ours`.
+pub(in crate::node::control) fn is_beyond(theirs: &OwnerHead, ours: &OwnerHead) -> bool {
+    theirs.session > ours.session
+        || theirs.session == ours.session
+            && (theirs.version > ours.version || theirs.floor > ours.floor)
 }
 
 fn is_well_formed(delta: &OwnerDelta) -> bool {

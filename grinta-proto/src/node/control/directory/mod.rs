@@ -60,6 +60,7 @@ pub use claiming::{ClaimError, ClaimMode};
 pub use clock::STAMP_LEAD_MAX;
 pub use limits::{DirectoryLimits, NameLimit};
 pub use lookup::{Listing, Located, NEAR_WALK_MAX, Page, Resolution, SCAN_WALK_MAX};
+pub(super) use merge::is_beyond;
 pub use merge::{Applied, CLAIM_OVERHEAD, Refusal};
 pub use owners::BUCKETS;
 
