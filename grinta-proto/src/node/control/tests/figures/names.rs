@@ -1,9 +1,12 @@
 //! How fast names travel.
 
+use bytes::BytesMut;
+
 use super::super::super::directory::{Directory, DirectoryLimits};
-use super::super::super::harness::{World, name};
+use super::super::super::harness::{UNIX, World, name};
 use super::super::*;
 use super::is_full;
+use crate::wire::claims::OwnerDelta;
 use crate::wire::control::Names;
 
 #[test]
@@ -97,7 +100,7 @@ fn a_newcomer_to_very_many_names_of_many_owners_is_synced() {
 /// One node has the names of very many others, as those told them; no others run.
 #[test]
 fn a_newcomer_is_synced_with_the_names_of_a_thousand_nodes() {
-    let (owners, names) = (sized(50, 1_000), sized(100, 1_000));
+    let (owners, names) = (sized(500, 1_000), sized(10, 1_000));
     let mut world = World::of(46, 2);
     world.run(seconds(10));
     for owner in 100..100 + owners {
@@ -105,11 +108,34 @@ fn a_newcomer_is_synced_with_the_names_of_a_thousand_nodes() {
     }
     let held = |world: &World, at: usize| world.node(at).control.directory().names_held();
     assert_eq!(held(&world, 0), owners * names);
+    world.run_until(seconds(30), "names at both", are_equal);
     world.boot(2, Session(1), &[0]);
     let is_synced = |world: &World| world.node(2).control.is_synced();
     let took = world.run_until(seconds(30), "a newcomer", is_synced);
     eprintln!("synced with {} names after {took:?}", owners * names);
     assert_eq!(held(&world, 2), owners * names);
+}
+
+/// What a replica takes in memory for each name, if nothing is shared with who told it.
+#[test]
+fn a_million_names_take_less_than_a_quarter_of_a_gigabyte() {
+    let (owners, names) = (sized(20, 1_000), 1_000);
+    let mut replica = Directory::new(name(0), Session(1), DirectoryLimits::default());
+    let held = allocation_counter::measure(|| {
+        for owner in 1..=owners {
+            replica.set_reachable(&name(owner), Session(1));
+            let theirs = claims_of(owner, names, UNIX);
+            while let Some(delta) = theirs.delta_for(&replica.head(&name(owner)), DELTA_LEN) {
+                replica.apply(&decoded(delta));
+                while replica.poll_change().is_some() {}
+            }
+        }
+    });
+    assert_eq!(replica.names_held(), owners * names);
+    let all = i64::try_from(owners * names).unwrap();
+    let each = held.bytes_current / all;
+    eprintln!("memory: {each} B for each of {all} names");
+    assert!(each <= 250, "{held:?}");
 }
 
 #[test]
@@ -147,24 +173,45 @@ fn claim(world: &mut World, index: usize, name: EndpointName) {
 
 /// The first node is told the claims of a node that does not run, in pieces as they travel.
 fn tell_claims_of(world: &mut World, owner: usize, count: usize) {
-    let mut theirs = Directory::new(name(owner), Session(1), DirectoryLimits::default());
-    for n in 0..count {
-        let claimed = endpoint(&format!("n{owner}.service-{n}"));
-        let unix = world.unix();
-        theirs.claim(claimed, ClaimMode::Exclusive, unix).unwrap();
-    }
+    let theirs = claims_of(owner, count, world.unix());
     let known = |world: &World| world.node(0).control.directory().head(&name(owner));
-    while let Some(delta) = theirs.delta_for(&known(world), 24 * 1024) {
-        let names = Names {
-            deltas: vec![delta],
-            heads: Vec::new(),
-            token: 0,
-            truncated: false,
-        };
+    while let Some(delta) = theirs.delta_for(&known(world), DELTA_LEN) {
         let told = world.act(0, |control, now, _| {
-            control.handle_message(now, &name(1), ControlMessage::Names(names))
+            let names = ControlMessage::Names(alone(delta));
+            control.handle_message(now, &name(1), names)
         });
         told.unwrap();
+    }
+}
+
+/// A node with so many names that it claimed.
+fn claims_of(owner: usize, count: usize, unix_time: Duration) -> Directory {
+    let mut directory = Directory::new(name(owner), Session(1), DirectoryLimits::default());
+    for n in 0..count {
+        let claimed = endpoint(&format!("node-{owner:04}.service-{n:06}"));
+        let claimed = directory.claim(claimed, ClaimMode::Exclusive, unix_time);
+        claimed.unwrap();
+    }
+    directory
+}
+
+/// What comes of a delta on the way.
+fn decoded(delta: OwnerDelta) -> OwnerDelta {
+    let mut bytes = BytesMut::new();
+    ControlMessage::Names(alone(delta)).encode(&mut bytes);
+    let ControlMessage::Names(names) = ControlMessage::decode(&bytes).unwrap() else {
+        panic!("another message");
+    };
+    let [delta] = <[_; 1]>::try_from(names.deltas).unwrap();
+    delta
+}
+
+fn alone(delta: OwnerDelta) -> Names {
+    Names {
+        deltas: vec![delta],
+        heads: Vec::new(),
+        token: 0,
+        truncated: false,
     }
 }
 
@@ -178,3 +225,6 @@ fn are_equal(world: &World) -> bool {
 fn sized(daily: usize, full: usize) -> usize {
     if is_full() { full } else { daily }
 }
+
+/// Bytes of a piece of a set, as it travels.
+const DELTA_LEN: usize = 24 * 1024;
