@@ -6,6 +6,7 @@ mod applications;
 mod attacks;
 mod determinism;
 mod ends;
+mod names;
 mod scenarios;
 mod single_losses;
 mod tripwire;
