@@ -5,7 +5,7 @@
 //! the directory thinks of the claims. A message that was decoded encodes and decodes to itself.
 //! Frames are the caller's: `encode` writes what goes into one, or into a datagram.
 
-mod entries;
+mod decode;
 mod protobuf;
 
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use crate::config::Labels;
 use crate::name::{EndpointName, NodeName, Session};
 use crate::wire::claims::{OwnerDelta, OwnerHead, Stamp};
 use crate::wire::generated;
-use crate::wire::malformed::{MalformedMessage, decode_protobuf};
+use crate::wire::malformed::MalformedMessage;
 
 /// Longest control message that goes into a datagram, in bytes: QUIC guarantees 1,200 bytes to a
 /// packet, and its own header, the frame's and the cipher's tag take up to 60 of them.
@@ -88,9 +88,7 @@ impl ControlMessage {
     /// # Errors
     /// [`MalformedMessage`] names the first field that breaks a rule.
     pub fn decode(bytes: &[u8]) -> Result<Self, MalformedMessage> {
-        entries::check(bytes)?;
-        let message: generated::ControlMessage = decode_protobuf("ControlMessage", bytes)?;
-        Self::try_from(message)
+        decode::control_message(bytes)
     }
 
     /// Appends the message, without a length.
@@ -564,6 +562,31 @@ mod tests {
     }
 
     #[test]
+    fn a_message_has_one_kind_and_a_delta_a_session() {
+        use generated::control_message::Kind;
+        let leave = encoded(&ControlMessage::Leave(identity_of("n", 1)));
+        let twice = ControlMessage::decode(&[&leave[..], &leave].concat());
+        assert_eq!(
+            twice.unwrap_err().to_string(),
+            "malformed ControlMessage: kind: has 2 entries; the most allowed is 1",
+        );
+        let nobody = generated::OwnerDelta {
+            owner: "n".to_owned(),
+            ..Default::default()
+        };
+        let names = generated::Names {
+            deltas: vec![nobody],
+            ..Default::default()
+        };
+        let kind = Some(Kind::Names(names));
+        let decoded = ControlMessage::decode(&generated::ControlMessage { kind }.encode_to_vec());
+        assert_eq!(
+            decoded.unwrap_err().to_string(),
+            "malformed OwnerDelta: session: is missing",
+        );
+    }
+
+    #[test]
     fn queries_and_answers_keep_their_rules() {
         use generated::control_message::Kind;
         let fault = |kind| {
@@ -835,7 +858,7 @@ mod tests {
             });
         (head(), any::<u64>(), vec(claim, 0..5)).prop_map(|(head, after, claims)| OwnerDelta {
             owner: head.owner,
-            session: head.session,
+            session: Session(head.session.0.max(1)),
             after: Version(after),
             upto: head.version,
             floor: head.floor,

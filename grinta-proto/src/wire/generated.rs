@@ -188,6 +188,7 @@ impl RefusalReason {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ControlMessage {
+    /// Exactly one, once.
     #[prost(
         oneof = "control_message::Kind",
         tags = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14"
@@ -196,6 +197,7 @@ pub struct ControlMessage {
 }
 /// Nested message and enum types in `ControlMessage`.
 pub mod control_message {
+    /// Exactly one, once.
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Kind {
         #[prost(message, tag = "1")]
@@ -463,6 +465,7 @@ pub struct OwnerHead {
 pub struct OwnerDelta {
     #[prost(string, tag = "1")]
     pub owner: ::prost::alloc::string::String,
+    /// Not zero.
     #[prost(fixed64, tag = "2")]
     pub session: u64,
     /// The delta continues a replica that reaches to this version; zero starts from nothing.

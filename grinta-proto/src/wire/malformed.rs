@@ -73,14 +73,6 @@ pub enum FieldFault {
         /// The limit, in bytes.
         limit: usize,
     },
-    /// It is shorter than anything valid.
-    #[error("has {length} bytes; the shortest that is valid has {limit}")]
-    TooShort {
-        /// Its length, in bytes.
-        length: usize,
-        /// The limit, in bytes.
-        limit: usize,
-    },
     /// It is not an IP address.
     #[error("has {length} bytes; an IP address has 4 or 16")]
     IpLength {
@@ -117,10 +109,15 @@ pub(super) fn decode_protobuf<M: prost::Message + Default>(
     message: &'static str,
     bytes: &[u8],
 ) -> Result<M, MalformedMessage> {
-    M::decode(bytes).map_err(|error| MalformedMessage {
+    M::decode(bytes).map_err(|error| undecodable(message, &error))
+}
+
+/// The fault of bytes that are no encoding of `message`.
+pub(super) fn undecodable(message: &'static str, error: &prost::DecodeError) -> MalformedMessage {
+    MalformedMessage {
         message,
         fault: Fault::Undecodable {
             reason: error.to_string(),
         },
-    })
+    }
 }

@@ -2,8 +2,7 @@
 
 /// Runs a decoder of an input of `len` bytes, and asserts that the heap it held at any time was
 /// within bounds: a fixed part for what every call has, and a multiple of the input. Without the
-/// multiple's being small, a peer would buy our memory cheaply. A flood of the shortest deltas is
-/// the dearest that is valid: it takes 48 times its own size for a moment.
+/// multiple's being small, a peer would buy our memory cheaply.
 pub(crate) fn within_budget<T>(len: usize, decode: impl FnOnce() -> T) -> T {
     let mut decoded = None;
     let spent = allocation_counter::measure(|| decoded = Some(decode())).bytes_max;
@@ -16,4 +15,4 @@ pub(crate) fn within_budget<T>(len: usize, decode: impl FnOnce() -> T) -> T {
 }
 
 const FIXED: u64 = 64 * 1024;
-const PER_BYTE: u64 = 64;
+const PER_BYTE: u64 = 16;

@@ -149,7 +149,7 @@ fn node(u: &mut Unstructured<'_>) -> Result<NodeName> {
 /// Around those that nodes begin with, which is the interesting place, or any.
 fn session(u: &mut Unstructured<'_>) -> Result<Session> {
     Ok(Session(match u.int_in_range(0..=7)? {
-        0 => u.arbitrary()?,
+        0 => u.int_in_range(1..=u64::MAX)?,
         offset => SESSION + offset - 4,
     }))
 }

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    BUCKETS_MAX, CLAIMS_MAX, ControlMessage, ENTRIES_MAX, Health, LABELS_LEN_MAX, LabelChange,
-    Labelling, MemberAnswer, MemberDigest, MemberIdentity, MemberRecord, MemberUpdate, NameAnswer,
-    NameHeads, NamePull, NameQuery, NameView, Names, Rumour, SwimHeader, SwimKind, SwimPacket,
-    SyncReply, SyncRequest, UPDATES_MAX, check_labels,
+    BUCKETS_MAX, ControlMessage, ENTRIES_MAX, Health, LABELS_LEN_MAX, LabelChange, Labelling,
+    MemberAnswer, MemberDigest, MemberIdentity, MemberRecord, MemberUpdate, NameAnswer, NameQuery,
+    NameView, SwimHeader, SwimKind, SwimPacket, SyncReply, SyncRequest, check_labels,
 };
 use crate::name::{InvalidName, Session};
 use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Stamp, Version};
@@ -79,64 +78,64 @@ impl From<&ControlMessage> for generated::ControlMessage {
     }
 }
 
-impl TryFrom<generated::ControlMessage> for ControlMessage {
+impl TryFrom<generated::SyncRequest> for SyncRequest {
     type Error = MalformedMessage;
 
-    fn try_from(message: generated::ControlMessage) -> Result<Self, MalformedMessage> {
-        let kind = message
-            .kind
-            .ok_or_else(|| FieldFault::Missing.at("ControlMessage", "kind"))?;
-        Ok(match kind {
-            Kind::Swim(packet) => Self::Swim(packet.try_into()?),
-            Kind::Rumour(rumour) => Self::Rumour(rumour.try_into()?),
-            Kind::SyncRequest(request) => Self::SyncRequest(SyncRequest {
-                sender: required(request.sender, "SyncRequest", "sender")?,
-                members_hash: request.members_hash,
-                names_hash: request.names_hash,
-            }),
-            Kind::SyncReply(reply) => Self::SyncReply(SyncReply {
-                sender: required(reply.sender, "SyncReply", "sender")?,
-                members_hash: reply.members_hash,
-                names_hash: reply.names_hash,
-                name_buckets: bounded(
-                    reply.name_buckets,
-                    BUCKETS_MAX,
-                    "SyncReply",
-                    "name_buckets",
-                )?,
-                is_synced: reply.synced,
-            }),
-            Kind::Members(list) => {
-                Self::Members(each(list.members, ENTRIES_MAX, "MemberList", "members")?)
-            }
-            Kind::MemberDigest(digest) => Self::MemberDigest(MemberDigest {
-                token: digest.token,
-                first: digest.first,
-                last: digest.last,
-                digests: bounded(digest.digests, ENTRIES_MAX, "MemberDigest", "digests")?,
-            }),
-            Kind::MemberAnswer(answer) => Self::MemberAnswer(MemberAnswer {
-                token: answer.token,
-                unknown: bounded(answer.unknown, ENTRIES_MAX, "MemberAnswer", "unknown")?,
-            }),
-            Kind::NameHeads(heads) => Self::NameHeads(heads.try_into()?),
-            Kind::NamePull(pull) => Self::NamePull(NamePull {
-                heads: each(pull.heads, ENTRIES_MAX, "NamePull", "heads")?,
-                token: pull.token,
-            }),
-            Kind::Names(names) => Self::Names(Names {
-                deltas: each(names.deltas, ENTRIES_MAX, "Names", "deltas")?,
-                heads: each(names.heads, ENTRIES_MAX, "Names", "heads")?,
-                token: names.token,
-                truncated: names.truncated,
-            }),
-            Kind::Leave(identity) => Self::Leave(identity.try_into()?),
-            Kind::LeaveAcknowledged(identity) => Self::LeaveAcknowledged(identity.try_into()?),
-            Kind::NameQuery(query) => Self::NameQuery(NameQuery {
-                query: query.query,
-                name: name(&query.name).map_err(|fault| fault.at("NameQuery", "name"))?,
-            }),
-            Kind::NameAnswer(answer) => Self::NameAnswer(answer.try_into()?),
+    fn try_from(request: generated::SyncRequest) -> Result<Self, MalformedMessage> {
+        Ok(Self {
+            sender: required(request.sender, "SyncRequest", "sender")?,
+            members_hash: request.members_hash,
+            names_hash: request.names_hash,
+        })
+    }
+}
+
+impl TryFrom<generated::SyncReply> for SyncReply {
+    type Error = MalformedMessage;
+
+    fn try_from(reply: generated::SyncReply) -> Result<Self, MalformedMessage> {
+        const MESSAGE: &str = "SyncReply";
+        Ok(Self {
+            sender: required(reply.sender, MESSAGE, "sender")?,
+            members_hash: reply.members_hash,
+            names_hash: reply.names_hash,
+            name_buckets: bounded(reply.name_buckets, BUCKETS_MAX, MESSAGE, "name_buckets")?,
+            is_synced: reply.synced,
+        })
+    }
+}
+
+impl TryFrom<generated::MemberDigest> for MemberDigest {
+    type Error = MalformedMessage;
+
+    fn try_from(digest: generated::MemberDigest) -> Result<Self, MalformedMessage> {
+        Ok(Self {
+            token: digest.token,
+            first: digest.first,
+            last: digest.last,
+            digests: bounded(digest.digests, ENTRIES_MAX, "MemberDigest", "digests")?,
+        })
+    }
+}
+
+impl TryFrom<generated::MemberAnswer> for MemberAnswer {
+    type Error = MalformedMessage;
+
+    fn try_from(answer: generated::MemberAnswer) -> Result<Self, MalformedMessage> {
+        Ok(Self {
+            token: answer.token,
+            unknown: bounded(answer.unknown, ENTRIES_MAX, "MemberAnswer", "unknown")?,
+        })
+    }
+}
+
+impl TryFrom<generated::NameQuery> for NameQuery {
+    type Error = MalformedMessage;
+
+    fn try_from(query: generated::NameQuery) -> Result<Self, MalformedMessage> {
+        Ok(Self {
+            query: query.query,
+            name: name(&query.name).map_err(|fault| fault.at("NameQuery", "name"))?,
         })
     }
 }
@@ -172,17 +171,6 @@ impl From<&SwimPacket> for generated::SwimPacket {
             header: Some((&packet.header).into()),
             updates: all(&packet.updates),
         }
-    }
-}
-
-impl TryFrom<generated::SwimPacket> for SwimPacket {
-    type Error = MalformedMessage;
-
-    fn try_from(packet: generated::SwimPacket) -> Result<Self, MalformedMessage> {
-        Ok(Self {
-            header: required(packet.header, "SwimPacket", "header")?,
-            updates: each(packet.updates, UPDATES_MAX, "SwimPacket", "updates")?,
-        })
     }
 }
 
@@ -339,7 +327,8 @@ impl TryFrom<generated::Labels> for Labelling {
         Ok(Self {
             session: Session(labels.session),
             version: labels.version,
-            entries: Arc::new(labels.entries),
+            // Collected at once a map has no room to spare, grown label by label it has half.
+            entries: Arc::new(labels.entries.into_iter().collect()),
         })
     }
 }
@@ -360,37 +349,6 @@ impl TryFrom<generated::LabelChange> for LabelChange {
         Ok(Self {
             name: name(&change.name).map_err(|fault| fault.at("LabelChange", "name"))?,
             labels: required(change.labels, "LabelChange", "labels")?,
-        })
-    }
-}
-
-impl TryFrom<generated::Rumour> for Rumour {
-    type Error = MalformedMessage;
-
-    fn try_from(rumour: generated::Rumour) -> Result<Self, MalformedMessage> {
-        Ok(Self {
-            deltas: each(rumour.deltas, ENTRIES_MAX, "Rumour", "deltas")?,
-            heads: each(rumour.heads, ENTRIES_MAX, "Rumour", "heads")?,
-            labels: each(rumour.labels, ENTRIES_MAX, "Rumour", "labels")?,
-        })
-    }
-}
-
-impl TryFrom<generated::NameHeads> for NameHeads {
-    type Error = MalformedMessage;
-
-    fn try_from(heads: generated::NameHeads) -> Result<Self, MalformedMessage> {
-        const MESSAGE: &str = "NameHeads";
-        let buckets = bounded(heads.buckets, BUCKETS_MAX, MESSAGE, "buckets")?;
-        let limit = BUCKETS_MAX - 1;
-        let bucket = |number: u32| match u16::try_from(number) {
-            Ok(bucket) if usize::from(bucket) <= limit => Ok(bucket),
-            Ok(_) | Err(_) => Err(too_large(number, limit as u64).at(MESSAGE, "buckets")),
-        };
-        Ok(Self {
-            buckets: buckets.into_iter().map(bucket).collect::<Result<_, _>>()?,
-            heads: each(heads.heads, ENTRIES_MAX, MESSAGE, "heads")?,
-            token: heads.token,
         })
     }
 }
@@ -481,21 +439,6 @@ impl From<&OwnerDelta> for generated::OwnerDelta {
     }
 }
 
-impl TryFrom<generated::OwnerDelta> for OwnerDelta {
-    type Error = MalformedMessage;
-
-    fn try_from(delta: generated::OwnerDelta) -> Result<Self, MalformedMessage> {
-        Ok(Self {
-            owner: name(&delta.owner).map_err(|fault| fault.at("OwnerDelta", "owner"))?,
-            session: Session(delta.session),
-            after: Version(delta.after),
-            upto: Version(delta.upto),
-            floor: Version(delta.floor),
-            claims: each(delta.claims, CLAIMS_MAX, "OwnerDelta", "claims")?,
-        })
-    }
-}
-
 impl From<&Claim> for generated::Claim {
     fn from(claim: &Claim) -> Self {
         Self {
@@ -564,7 +507,7 @@ fn decode_health(value: i32, message: &'static str) -> Result<Health, MalformedM
     }
 }
 
-fn name<N: FromStr<Err = InvalidName>>(value: &str) -> Result<N, FieldFault> {
+pub(super) fn name<N: FromStr<Err = InvalidName>>(value: &str) -> Result<N, FieldFault> {
     value.parse().map_err(FieldFault::Name)
 }
 
@@ -572,14 +515,14 @@ fn incarnation(value: u32, message: &'static str) -> Result<u16, MalformedMessag
     u16::try_from(value).map_err(|_| too_large(value, u16::MAX.into()).at(message, "incarnation"))
 }
 
-fn too_large(value: u32, limit: u64) -> FieldFault {
+pub(super) fn too_large(value: u32, limit: u64) -> FieldFault {
     FieldFault::TooLarge {
         value: value.into(),
         limit,
     }
 }
 
-fn required<P, T>(
+pub(super) fn required<P, T>(
     value: Option<P>,
     message: &'static str,
     field: &'static str,
@@ -592,31 +535,26 @@ where
         .try_into()
 }
 
-fn bounded<T>(
+pub(super) fn bounded<T>(
     values: Vec<T>,
     limit: usize,
     message: &'static str,
     field: &'static str,
 ) -> Result<Vec<T>, MalformedMessage> {
-    match values.len() {
-        count if count > limit => Err(FieldFault::TooMany { count, limit }.at(message, field)),
-        _ => Ok(values),
-    }
+    check_count(values.len(), limit, message, field)?;
+    Ok(values)
 }
 
-fn each<P, T>(
-    values: Vec<P>,
+pub(super) fn check_count(
+    count: usize,
     limit: usize,
     message: &'static str,
     field: &'static str,
-) -> Result<Vec<T>, MalformedMessage>
-where
-    T: TryFrom<P, Error = MalformedMessage>,
-{
-    bounded(values, limit, message, field)?
-        .into_iter()
-        .map(TryInto::try_into)
-        .collect()
+) -> Result<(), MalformedMessage> {
+    if count > limit {
+        return Err(FieldFault::TooMany { count, limit }.at(message, field));
+    }
+    Ok(())
 }
 
 fn all<'a, T, P: From<&'a T>>(values: &'a [T]) -> Vec<P> {
