@@ -79,6 +79,7 @@ mod io;
 mod mutants;
 mod network;
 mod oracle;
+pub mod pki;
 mod plan;
 mod queue;
 mod run;

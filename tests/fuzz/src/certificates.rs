@@ -4,10 +4,10 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use grinta_proto::{Credentials, CredentialsError, Der, Pem, certified_names};
+use grinta_tests::pki::{Ca, Validity};
 use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::budget::within_budget;
-use crate::pki::Ca;
 
 /// Any bytes, after one that says where they stand: in a certificate, a chain, a key, a revocation
 /// list, or a file. They are refused, or they prove names; no chain but the CA's own is accepted.
@@ -94,11 +94,11 @@ struct Genuine {
 
 static GENUINE: LazyLock<Genuine> = LazyLock::new(|| {
     let ca = Ca::new(1);
-    let leaf = ca.issue("node", 2);
+    let leaf = ca.issue("node", Validity::Good);
     Genuine {
-        credentials: ca.credentials(&leaf),
+        credentials: ca.credentials(&leaf, &[]),
         key: leaf.key(),
-        ca: ca.certificate,
+        ca: ca.certificate().clone(),
     }
 });
 

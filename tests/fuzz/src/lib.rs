@@ -26,7 +26,6 @@ pub mod messages;
 pub mod names;
 pub mod nodes;
 mod peer;
-mod pki;
 pub mod plans;
 pub mod seeds;
 mod speech;

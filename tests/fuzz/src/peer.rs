@@ -6,20 +6,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use grinta_tests::pki::{Gullible, Leaf};
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig,
     Event, ServerConfig, StreamId, TransportConfig, VarInt,
 };
 use ring::{hkdf, hmac};
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::version::TLS13;
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
 
-use crate::pki::Leaf;
 use crate::world::Datagram;
 
 /// The host. What it does concerns its latest connection, if that is not over.
@@ -256,7 +252,7 @@ struct Tls {
 
 impl Tls {
     fn new(leaf: Option<&Leaf>, provider: &Arc<CryptoProvider>) -> Self {
-        let gullible = Arc::new(Gullible(Arc::clone(provider)));
+        let gullible = Arc::new(Gullible::new(Arc::clone(provider)));
         let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(provider))
             .with_protocol_versions(&[&TLS13])
             .expect("the provider has TLS 1.3")
@@ -265,7 +261,7 @@ impl Tls {
         let mut client = match leaf {
             None => builder.with_no_client_auth(),
             Some(leaf) => builder
-                .with_client_auth_cert(vec![leaf.certificate.clone()], leaf.key())
+                .with_client_auth_cert(vec![leaf.certificate().clone()], leaf.key())
                 .expect("the key is the certificate's"),
         };
         client.alpn_protocols = vec![PROTOCOL.to_vec()];
@@ -275,7 +271,7 @@ impl Tls {
                 .with_protocol_versions(&[&TLS13])
                 .expect("the provider has TLS 1.3")
                 .with_client_cert_verifier(gullible)
-                .with_single_cert(vec![leaf.certificate.clone()], leaf.key())
+                .with_single_cert(vec![leaf.certificate().clone()], leaf.key())
                 .expect("the key is the certificate's");
             server.alpn_protocols = vec![PROTOCOL.to_vec()];
             Arc::new(QuicServerConfig::try_from(server).expect("the provider does QUIC"))
@@ -284,88 +280,6 @@ impl Tls {
             client: Arc::new(client),
             server,
         }
-    }
-}
-
-/// Believes everybody.
-#[derive(Debug)]
-struct Gullible(Arc<CryptoProvider>);
-
-impl Gullible {
-    fn schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-impl ServerCertVerifier for Gullible {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes()
-    }
-}
-
-impl ClientCertVerifier for Gullible {
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: UnixTime,
-    ) -> Result<ClientCertVerified, Error> {
-        Ok(ClientCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.schemes()
     }
 }
 

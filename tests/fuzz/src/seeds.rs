@@ -6,8 +6,8 @@ use grinta_proto::wire::control::ControlMessage;
 use grinta_proto::wire::frame::{FrameDecoder, encode_length};
 use grinta_proto::wire::stream::{Encoding, FlowAnswer, Hello, OpenFlow, Refusal, RefusalReason};
 use grinta_proto::{CodecId, Direction, EndpointName, FabricName, NodeName, Session};
+use grinta_tests::pki::{Ca, Validity};
 
-use crate::pki::Ca;
 use crate::{Target, speech};
 
 /// The seeds of a target. They are the same in every run.
@@ -105,13 +105,13 @@ fn first_frames() -> [Vec<u8>; 4] {
 
 fn certificates() -> Vec<Vec<u8>> {
     let ca = Ca::new(1);
-    let leaf = ca.issue("node", 2);
+    let leaf = ca.issue("node", Validity::Good);
     let mut seeds: Vec<_> = [0, 3, 4]
         .into_iter()
-        .flat_map(|place| prefixed(place, &[leaf.certificate.to_vec()]))
+        .flat_map(|place| prefixed(place, &[leaf.certificate().to_vec()]))
         .collect();
-    seeds.extend(prefixed(2, &[ca.certificate.to_vec()]));
-    seeds.extend(prefixed(1, &[leaf.pem.into_bytes()]));
+    seeds.extend(prefixed(2, &[ca.certificate().to_vec()]));
+    seeds.extend(prefixed(1, &[leaf.pem().into_bytes()]));
     seeds.extend(prefixed(5, &[ca.revocation_list()]));
     seeds
 }

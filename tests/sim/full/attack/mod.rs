@@ -4,7 +4,6 @@
 //! goes on; what is checked of the honest nodes besides holds with attackers as without.
 
 mod peer;
-mod pki;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -19,7 +18,6 @@ use grinta_proto::wire::stream::Hello;
 use grinta_proto::{Credentials, NodeName, Session};
 
 use self::peer::Peer;
-use self::pki::{Ca, Validity};
 use super::Stage;
 use super::futures::{Signal, either};
 use crate::crypto::{self, Entropy};
@@ -27,6 +25,7 @@ use crate::draw::{Draw, Purpose};
 use crate::host::Host;
 use crate::io::Port;
 use crate::oracle::name_of;
+use crate::pki::{Ca, Leaf, Validity};
 use crate::plan::{Action, Attack, Fault, NodeId, Weather};
 use crate::verdict::Invariant;
 
@@ -149,7 +148,7 @@ impl Attacker {
         self.stage.with_node(self.target, |node| node.address)
     }
 
-    fn peer(&mut self, leaf: Option<&pki::Leaf>) -> Peer {
+    fn peer(&mut self, leaf: Option<&Leaf>) -> Peer {
         let seed = self.subject + 1;
         self.entropy
             .lend(|| Peer::new(leaf, &crypto::provider(), seed))
@@ -180,7 +179,7 @@ impl Attacker {
     }
 
     /// Connects with a certificate that does not do, or none, and greets.
-    async fn knock(&mut self, leaf: Option<pki::Leaf>) {
+    async fn knock(&mut self, leaf: Option<Leaf>) {
         let name = self.host.name();
         let mut peer = self.peer(leaf.as_ref());
         loop {

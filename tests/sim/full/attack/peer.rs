@@ -13,15 +13,13 @@ use quinn_proto::{
     Dir, Endpoint, EndpointConfig, Event, StreamId,
 };
 use ring::hmac;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
 use rustls::version::TLS13;
-use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
-use super::pki::Leaf;
 use crate::draw::mix;
+use crate::pki::{Gullible, Leaf};
 use crate::world::UNIX_EPOCH;
 
 /// The client, and all that it has connected.
@@ -154,11 +152,11 @@ fn client(leaf: Option<&Leaf>, provider: &Arc<CryptoProvider>) -> Arc<QuicClient
             .with_protocol_versions(&[&TLS13])
             .expect("the provider has TLS 1.3")
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Gullible(Arc::clone(provider))));
+            .with_custom_certificate_verifier(Arc::new(Gullible::new(Arc::clone(provider))));
     let mut client = match leaf {
         None => builder.with_no_client_auth(),
         Some(leaf) => builder
-            .with_client_auth_cert(vec![leaf.certificate.clone()], leaf.key())
+            .with_client_auth_cert(vec![leaf.certificate().clone()], leaf.key())
             .expect("the key is the certificate's"),
     };
     client.alpn_protocols = vec![PROTOCOL.to_vec()];
@@ -190,45 +188,6 @@ struct Stopped;
 impl TimeProvider for Stopped {
     fn current_time(&self) -> Option<UnixTime> {
         Some(UnixTime::since_unix_epoch(UNIX_EPOCH))
-    }
-}
-
-/// Believes everybody.
-#[derive(Debug)]
-struct Gullible(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Gullible {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 
