@@ -38,7 +38,8 @@ pub fn name_rules(data: &[u8]) {
     );
     match node {
         Ok(node) => assert_eq!(node.as_str().parse(), Ok(node)),
-        Err(error) => assert!(error.to_string().len() <= 3 * data.len() + 200),
+        // Escaped, a character of one byte takes six.
+        Err(error) => assert!(error.to_string().len() <= 6 * NAME_LEN_MAX + 200),
     }
 
     if let Ok(id) = CodecId::new(string.to_owned()) {

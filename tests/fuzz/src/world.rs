@@ -44,8 +44,10 @@ pub(crate) enum Host {
 
 /// A node, and what it told that nobody has asked for yet.
 pub(crate) struct Station {
-    pub(crate) node: Node,
-    pub(crate) told: Vec<Event>,
+    node: Node,
+    told: Vec<Event>,
+    /// Something happened to it since its last turn.
+    is_touched: bool,
 }
 
 /// One datagram.
@@ -101,12 +103,15 @@ impl World {
         self.hosts.push(Host::Node(Box::new(Station {
             node,
             told: Vec::new(),
+            is_touched: true,
         })));
         index
     }
 
     pub(crate) fn node(&mut self, index: usize) -> &mut Node {
-        &mut self.station(index).node
+        let station = self.station(index);
+        station.is_touched = true;
+        &mut station.node
     }
 
     fn station(&mut self, index: usize) -> &mut Station {
@@ -196,7 +201,7 @@ impl World {
 
     /// Whether a node holds another for a member that takes part.
     pub(crate) fn sees(&mut self, index: usize, member: &str) -> bool {
-        let mut members = self.node(index).members();
+        let mut members = self.station(index).node.members();
         members.any(|known| known.name.as_str() == member && known.state.is_active())
     }
 
@@ -309,6 +314,7 @@ impl Host {
                     stride: 0,
                 };
                 station.node.handle_datagrams(now, meta, datagram.contents);
+                station.is_touched = true;
             }
             Self::Peer(peer) => peer.handle(now, datagram.from, datagram.contents),
             Self::Gone => {}
@@ -321,6 +327,10 @@ impl Host {
         match self {
             Self::Node(station) => {
                 let node = &mut station.node;
+                let is_due = node.poll_timeout().is_some_and(|deadline| deadline <= now);
+                if !std::mem::take(&mut station.is_touched) && !is_due {
+                    return outgoing;
+                }
                 node.handle_timeout(now, unix_time);
                 station
                     .told
@@ -341,9 +351,9 @@ impl Host {
     }
 }
 
-/// Where a host is.
+/// Where a host is, of 255.
 pub(crate) fn address(index: usize) -> SocketAddr {
-    SocketAddr::from(([10, 0, 0, index as u8 + 1], 7000))
+    SocketAddr::from(([10, 0, 0, (index % 255) as u8 + 1], 7000))
 }
 
 fn index_of(address: SocketAddr) -> Option<usize> {

@@ -1,4 +1,4 @@
-//! Every target, on a stable compiler: its corpus, and inputs drawn from seeds.
+//! Every target, on a stable compiler: its corpus, what once broke it, and inputs drawn from seeds.
 //!
 //! `FUZZ_N` sets how many inputs are drawn for each target; without it there are as many as a
 //! second or two allows. A failure names the input and leaves it in a file.
@@ -61,6 +61,7 @@ fn every_target_has_a_binary_a_corpus_and_a_test() {
     };
     assert_eq!(listed("fuzz_targets"), names);
     assert_eq!(listed("corpus"), names);
+    assert!(listed("regressions").is_subset(&names));
     let manifest = fs::read_to_string(fuzz().join("Cargo.toml")).unwrap();
     for name in names {
         assert!(
@@ -142,9 +143,12 @@ fn judge(target: &Target, input: &[u8], what: &str) {
     }
 }
 
+/// What is kept of a target's inputs: those that reach all that is known to be reached, which the
+/// fuzzer renames as it likes, and those with a name of their own, which once broke a law.
 fn corpus(target: &Target) -> Vec<(PathBuf, Vec<u8>)> {
-    let directory = fuzz().join("corpus").join(target.name);
-    let entries = fs::read_dir(directory).unwrap();
+    let directories = ["corpus", "regressions"].map(|kind| fuzz().join(kind).join(target.name));
+    let directories = directories.iter().filter(|directory| directory.exists());
+    let entries = directories.flat_map(|directory| fs::read_dir(directory).unwrap());
     let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.sort();
     let read = |path: PathBuf| {
