@@ -24,6 +24,8 @@ pub(crate) struct Oracle {
     disrupted_at: Option<Duration>,
     /// The disruptive faults that have begun.
     begun: Vec<Begun>,
+    /// When somebody last held a node down: its connections are then gone.
+    held_down: BTreeMap<NodeId, Duration>,
 }
 
 /// A fault that excuses a false alarm.
@@ -64,6 +66,7 @@ impl Oracle {
             disruptions: 0,
             disrupted_at: None,
             begun: Vec::new(),
+            held_down: BTreeMap::new(),
         }
     }
 
@@ -138,18 +141,21 @@ impl Oracle {
     }
 
     /// Whether nothing has gone wrong for so long that keeps one from hearing the other: cuts leave
-    /// those be who are on one side, and who freezes for a while has read what waits for it before
-    /// it judges anybody.
+    /// those be who are on one side, and who freezes for so short a time that nobody holds it down
+    /// has read what waits for it before it judges anybody.
     fn has_no_excuse(&self, now: Duration, one: NodeId, about: NodeId) -> bool {
+        let held_down = self.held_down.get(&one);
+        let is_connected = held_down.is_none_or(|at| now - *at > HEAL_BOUND);
         self.begun.iter().all(|it| {
             let is_past = it.ended.is_some_and(|ended| now - ended > HEAL_BOUND);
             let leaves_be = if let Fault::Cut(some, rest) = &it.fault {
                 let is_of_all = some.len() + rest.len() == self.views.len();
                 is_of_all && some.contains(&one) == some.contains(&about)
             } else if let Fault::Pause(id) = it.fault {
-                id != about && it.lasts.is_some_and(|lasts| lasts <= FREEZE_BORNE)
+                let is_short = it.lasts.is_some_and(|lasts| lasts <= FREEZE_BORNE);
+                id != about && (id != one || is_connected && is_short)
             } else if let Fault::Host(id, HostFault::Cycles { frozen, .. }) = it.fault {
-                id != about && frozen <= FREEZE_BORNE
+                id != about && (id != one || is_connected && frozen <= FREEZE_BORNE)
             } else {
                 false
             };
@@ -278,6 +284,9 @@ impl Oracle {
                 let what = format!("{} runs and is held down", member.name);
                 return Err((invariant, what));
             }
+        }
+        if kind == "down" {
+            self.held_down.insert(about, now);
         }
         let renewed = &mut self.views[id.index()].renewed;
         if kind == "updated" && is_newer {

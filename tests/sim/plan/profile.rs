@@ -27,7 +27,7 @@ impl Plan {
             Tier::Control => profile.operations(nodes),
             Tier::Full => profile.workload(nodes),
         };
-        steps.extend(profile.faults(tier, nodes));
+        steps.extend(profile.faults(tier, nodes, &link));
         steps.sort_by_key(|step| step.at);
         let mut plan = Self {
             tier,
@@ -141,7 +141,7 @@ impl Profile {
         }
     }
 
-    fn faults(&self, tier: Tier, nodes: u32) -> Vec<Step> {
+    fn faults(&self, tier: Tier, nodes: u32, link: &Link) -> Vec<Step> {
         let count = match self.draw(Aspect::Faults, 0).below(10) {
             0 => 0,
             1 => 1,
@@ -151,7 +151,7 @@ impl Profile {
         // excuses what they bring about.
         let is_attacked = match self.draw(Aspect::Faults, 2).below(20) {
             0 => tier == Tier::Full,
-            1 if tier == Tier::Full => return vec![self.starvation(nodes)],
+            1 if tier == Tier::Full => return vec![self.starvation(nodes, link)],
             _ => false,
         };
         let kinds = match tier {
@@ -176,12 +176,12 @@ impl Profile {
         (0..count).flat_map(steps).collect()
     }
 
-    /// A node that gets a few milliseconds of time every few seconds.
-    fn starvation(&self, nodes: u32) -> Step {
+    /// A node that gets less time than an answer takes, after each freeze of a suspicion's time.
+    fn starvation(&self, nodes: u32, link: &Link) -> Step {
         let draw = |n: u64| self.draw(Aspect::Faults, 10 + n);
         let cycles = HostFault::Cycles {
-            frozen: Duration::from_millis(draw(0).between(2_000, 8_000)),
-            awake: Duration::from_millis(draw(1).between(1, 10)),
+            frozen: Duration::from_millis(draw(0).between(4_000, 5_000)),
+            awake: link.latency / 2 + draw(1).duration_below(link.latency),
         };
         Step {
             at: BOOT + draw(2).duration_below(CHAOS / 2),
