@@ -5,11 +5,12 @@
     reason = "a program whose output people and scripts read"
 )]
 
+mod bench;
 #[cfg(grinta_mutants)]
 mod mutants;
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -40,8 +41,10 @@ enum Call {
     Replay(Box<ReplayArguments>),
     /// Looks for the least plan that breaks the same invariant, and prints it.
     Shrink(ShrinkArguments),
-    /// Prints the plan of a seed, or tells its history.
+    /// Prints the plan of a seed, or what happens under it, as text or as a picture.
     Show(ShowArguments),
+    /// Prints how many simulated seconds pass in a second of one core's time.
+    Bench(bench::BenchArguments),
     /// Looks for each mistake that the core can be made to make, and prints how it is found.
     #[cfg(grinta_mutants)]
     Mutants(mutants::MutantsArguments),
@@ -103,8 +106,16 @@ struct ShowArguments {
 enum Format {
     /// The plan.
     Plan,
-    /// A line for each event.
+    /// A line for each transition, a column for each node.
     Text,
+    /// A line for each event, packets and timers too.
+    Log,
+    /// A line of JSON for each transition and packet.
+    Jsonl,
+    /// A drawing.
+    Svg,
+    /// The drawing in a page that zooms and filters.
+    Html,
 }
 
 /// Which plan.
@@ -128,6 +139,7 @@ fn main() -> ExitCode {
         Call::Replay(arguments) => replay(*arguments),
         Call::Shrink(arguments) => shrink(&arguments),
         Call::Show(arguments) => show(&arguments),
+        Call::Bench(arguments) => bench::bench(&arguments),
         #[cfg(grinta_mutants)]
         Call::Mutants(call) => Ok(mutants::mutants(arguments.mutant, &call)),
     };
@@ -227,10 +239,15 @@ fn shrink(arguments: &ShrinkArguments) -> Result<ExitCode, String> {
 
 fn show(arguments: &ShowArguments) -> Result<ExitCode, String> {
     let plan = arguments.source.plan()?;
+    let run = || plan.run(Lines::Kept);
     let text = match arguments.format {
         Format::Plan => plan.to_string(),
-        Format::Text => {
-            let outcome = plan.run(Lines::Kept);
+        Format::Text => run().table(&plan),
+        Format::Jsonl => run().json_lines(),
+        Format::Svg => run().svg(&plan),
+        Format::Html => run().html(&plan),
+        Format::Log => {
+            let outcome = run();
             let violation = outcome.violation.map(|violation| violation.to_string());
             outcome
                 .lines
@@ -247,8 +264,11 @@ fn show(arguments: &ShowArguments) -> Result<ExitCode, String> {
 /// Writes to a file, or to stdout if none is named.
 fn write(path: Option<&Path>, text: &str) -> Result<(), String> {
     let Some(path) = path else {
-        print!("{text}");
-        return Ok(());
+        return match io::stdout().write_all(text.as_bytes()) {
+            // Whoever reads has seen enough.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.to_string()),
+            Ok(()) | Err(_) => Ok(()),
+        };
     };
     fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }

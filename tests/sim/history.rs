@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::draw::mix;
+use crate::scene::Scenes;
 
 /// The hash of everything that happened so far: equal histories have equal hashes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,6 +16,7 @@ pub(crate) struct History {
     hash: Hash,
     events: u64,
     lines: Option<Vec<String>>,
+    pub(crate) scenes: Scenes,
 }
 
 impl Hash {
@@ -52,11 +54,13 @@ impl History {
             hash: Hash::new(),
             events: 0,
             lines: None,
+            scenes: Scenes::new(),
         }
     }
 
-    /// From here on keeps a line of text for each event, too.
+    /// From here on keeps a line of text for each event, too, and what pictures are made of.
     pub(crate) fn keep_lines(&mut self) {
+        self.scenes.keep();
         self.lines.get_or_insert_with(Vec::new);
     }
 

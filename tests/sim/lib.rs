@@ -79,12 +79,15 @@ mod io;
 mod mutants;
 mod network;
 mod oracle;
+mod picture;
 pub mod pki;
 mod plan;
 mod queue;
 mod run;
+mod scene;
 mod shrink;
 mod simulation;
+mod table;
 mod verdict;
 mod weather;
 mod world;
@@ -102,6 +105,7 @@ pub use crate::plan::{
     PlanError, Reading, Room, Step, Tier, Weather,
 };
 pub use crate::run::{Lines, Swarm, Tally};
+pub use crate::scene::{Claimed, FlowStage, Happening, Life, Scene, Seen};
 pub use crate::shrink::Shrunk;
 pub use crate::simulation::{Options, Simulation, System};
 

@@ -8,6 +8,7 @@ use grinta_proto::wire::claims::OwnerHead;
 use grinta_proto::{EndpointName, Member, MemberEvent, MemberState, NameEvent, NodeName, Session};
 
 use crate::plan::{Fault, HostFault, NodeId, Plan, Weather};
+use crate::scene::{Claimed, Happening, Life, Scenes};
 use crate::verdict::Invariant;
 
 /// Follows all events and knows the plan.
@@ -26,6 +27,7 @@ pub(crate) struct Oracle {
     begun: Vec<Begun>,
     /// When somebody last held a node down: its connections are then gone.
     held_down: BTreeMap<NodeId, Duration>,
+    pub(crate) scenes: Scenes,
 }
 
 /// A fault that excuses a false alarm.
@@ -67,27 +69,36 @@ impl Oracle {
             disrupted_at: None,
             begun: Vec::new(),
             held_down: BTreeMap::new(),
+            scenes: Scenes::new(),
         }
     }
 
-    pub(crate) fn started(&mut self, id: NodeId) {
+    pub(crate) fn started(&mut self, now: Duration, id: NodeId) {
         self.views[id.index()] = View::default();
-        self.started_again(id);
+        self.started_again(now, id);
     }
 
     /// The same run takes part again after it had left.
-    pub(crate) fn started_again(&mut self, id: NodeId) {
+    pub(crate) fn started_again(&mut self, now: Duration, id: NodeId) {
+        self.lives(now, id, Life::Runs);
         self.running.insert(id);
         self.left.remove(&id);
     }
 
-    pub(crate) fn stopped(&mut self, id: NodeId, session: Session) {
+    /// What becomes of a node's process.
+    pub(crate) fn lives(&mut self, now: Duration, node: NodeId, life: Life) {
+        self.scenes.tell(now, || Happening::Life { node, life });
+    }
+
+    pub(crate) fn stopped(&mut self, now: Duration, id: NodeId, session: Session) {
+        self.lives(now, id, Life::Ended);
         self.running.remove(&id);
         let ended = self.ended.entry(id).or_insert(session);
         *ended = session.max(*ended);
     }
 
     pub(crate) fn leaves(&mut self, now: Duration, id: NodeId) {
+        self.lives(now, id, Life::Left);
         self.running.remove(&id);
         self.left.insert(id, now);
         let running = &self.running;
@@ -109,11 +120,31 @@ impl Oracle {
         self.views[id.index()].lost.remove(name);
     }
 
-    pub(crate) fn released(&mut self, id: NodeId, name: &EndpointName) {
+    /// What becomes of a node's claim.
+    pub(crate) fn stands(
+        &mut self,
+        now: Duration,
+        node: NodeId,
+        name: &EndpointName,
+        standing: Claimed,
+    ) {
+        self.scenes.tell(now, || Happening::Claim {
+            node,
+            name: name.clone(),
+            standing,
+        });
+    }
+
+    pub(crate) fn released(&mut self, now: Duration, id: NodeId, name: &EndpointName) {
+        self.stands(now, id, name, Claimed::Released);
         self.views[id.index()].lost.remove(name);
     }
 
-    pub(crate) fn fault_begins(&mut self, fault: &Fault, lasts: Option<Duration>) {
+    pub(crate) fn fault_begins(&mut self, now: Duration, fault: &Fault, lasts: Option<Duration>) {
+        self.scenes.tell(now, || Happening::FaultBegins {
+            fault: fault.to_string(),
+            nodes: fault.nodes(),
+        });
         if is_disruptive(fault) {
             self.disruptions += 1;
             self.begun.push(Begun {
@@ -125,6 +156,9 @@ impl Oracle {
     }
 
     pub(crate) fn fault_ends(&mut self, now: Duration, fault: &Fault) {
+        self.scenes.tell(now, || Happening::FaultEnds {
+            fault: fault.to_string(),
+        });
         if is_disruptive(fault) {
             self.disruptions -= 1;
             self.disrupted_at = Some(now);
@@ -194,12 +228,14 @@ impl Oracle {
         match event {
             ControlEvent::Member(event) => self.hear_of_member(now, id, event),
             ControlEvent::NameLost { name, .. } => {
+                self.stands(now, id, name, Claimed::Waits);
                 if self.views[id.index()].lost.insert(name.clone()) {
                     return Ok(());
                 }
                 Err((Invariant::D4, format!("told twice that {name} is lost")))
             }
             ControlEvent::NamePromoted { name } => {
+                self.stands(now, id, name, Claimed::Owner);
                 self.views[id.index()].lost.remove(name);
                 self.check_claimant(name, &name_of(id))
             }
@@ -302,6 +338,12 @@ impl Oracle {
             // What becomes of its state is told next.
             member.state = was.unwrap_or(member.state);
         }
+        self.scenes.tell(now, || Happening::View {
+            node: id,
+            about,
+            kind,
+            seen: member.state.into(),
+        });
         let members = &mut self.views[id.index()].members;
         members.insert(member.name.clone(), member);
         Ok(())

@@ -16,7 +16,7 @@ use crate::{control, full};
 /// Whether a run keeps its history as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lines {
-    /// A line for each event.
+    /// A line for each event, and the scenes of which pictures are made.
     Kept,
     /// The hash alone.
     Dropped,
@@ -102,6 +102,7 @@ impl Plan {
                     what: words.unwrap_or("a panic without words").to_owned(),
                 }),
                 lines: Vec::new(),
+                scenes: Vec::new(),
             }
         })
     }

@@ -16,6 +16,7 @@ use crate::executor::{Executor, Policy};
 use crate::history::Hash;
 use crate::host::Host;
 use crate::network::Network;
+use crate::scene::Scenes;
 use crate::world::{Event, Kind, World};
 
 /// A world of hosts in virtual time, in which ordinary async code runs on real nodes.
@@ -238,6 +239,10 @@ impl Simulation {
     #[must_use]
     pub fn lines(&self) -> Vec<String> {
         self.world.history.borrow().lines().to_vec()
+    }
+
+    pub(crate) fn take_scenes(&self) -> Scenes {
+        std::mem::take(&mut self.world.history.borrow_mut().scenes)
     }
 
     /// How many sockets are bound.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::history::Hash;
+use crate::scene::Scene;
 
 /// What must hold in every run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,6 +119,8 @@ pub struct Outcome {
     pub violation: Option<Violation>,
     /// A line for each event, if they were asked for.
     pub lines: Vec<String>,
+    /// What pictures are made of, if lines were asked for.
+    pub scenes: Vec<Scene>,
 }
 
 impl fmt::Display for Invariant {

@@ -15,7 +15,9 @@ use crate::executor::{Executor, TaskId};
 use crate::history::History;
 use crate::host::{Factory, Host};
 use crate::network::{HostId, Network};
+use crate::plan::NodeId;
 use crate::queue::Queue;
+use crate::scene::{Happening, nanos};
 
 /// The shared state. Single-threaded; no borrow is held while foreign code runs.
 pub(crate) struct World {
@@ -364,6 +366,16 @@ impl World {
                 format!("{from} > {to} {length} bytes{fate}")
             },
         );
+        if let (Some(from), Some(to)) = (host, destination) {
+            let arrives = arrivals.first().map(|arrival| nanos(arrival.at));
+            let mut history = self.history.borrow_mut();
+            history.scenes.tell(self.now.get(), || Happening::Packet {
+                from: NodeId(from.0),
+                to: NodeId(to.0),
+                bytes: length,
+                arrives_ns: arrives,
+            });
+        }
         if is_jammed {
             let mut jammed = self.jammed.borrow_mut();
             if jammed.len() < JAMMED_MAX {

@@ -4,9 +4,11 @@
 
 mod applications;
 mod attacks;
+mod command_line;
 mod determinism;
 mod ends;
 mod names;
+mod pictures;
 mod scenarios;
 mod single_losses;
 mod tripwire;

@@ -10,6 +10,7 @@ use super::{Event, Node, TOLD, World, host, index, links, place};
 use crate::network::CutId;
 use crate::oracle;
 use crate::plan::{Action, Fault, NodeId, Operation, Step};
+use crate::scene::{Claimed, Life};
 
 /// What ends, and when.
 #[derive(Debug)]
@@ -51,7 +52,7 @@ impl World<'_> {
             Operation::StandBy(id, name) => self.claim(*id, name, ClaimMode::Standby),
             Operation::Release(id, name) => {
                 if self.is_at_work(*id) {
-                    self.oracle.released(*id, name);
+                    self.oracle.released(self.now, *id, name);
                     self.act(*id, |control, now, _| control.release(now, name));
                 }
             }
@@ -77,10 +78,12 @@ impl World<'_> {
         let verb = match claimed {
             Some(Ok(Standing::Owner)) => {
                 knows_better.remove(name);
+                self.oracle.stands(self.now, id, name, Claimed::Owner);
                 "claims"
             }
             Some(Ok(Standing::Standby)) => {
                 knows_better.insert(name.clone());
+                self.oracle.stands(self.now, id, name, Claimed::Waits);
                 "stands by for"
             }
             Some(Err(_)) | None => "may not claim",
@@ -106,7 +109,7 @@ impl World<'_> {
     }
 
     fn disturb(&mut self, number: usize, fault: &Fault, lasts: Option<Duration>) {
-        self.oracle.fault_begins(fault, lasts);
+        self.oracle.fault_begins(self.now, fault, lasts);
         let active = Active {
             fault: fault.clone(),
             cuts: Vec::new(),
@@ -210,7 +213,7 @@ impl World<'_> {
         node.armed = None;
         node.frozen = None;
         let run = node.runs;
-        self.oracle.stopped(id, control.session());
+        self.oracle.stopped(self.now, id, control.session());
         self.note(id, "crashes");
         self.watch_links(links::Cause::Stopped(id), |end| end == id);
         let bound = oracle::crash_bound(self.plan.nodes);
@@ -251,7 +254,7 @@ impl World<'_> {
     pub(super) fn join_again(&mut self, id: NodeId) {
         if self.oracle.has_left(id) && self.nodes[index(id)].control.is_some() {
             self.nodes[index(id)].has_left = false;
-            self.oracle.started_again(id);
+            self.oracle.started_again(self.now, id);
             let seeds = self.seeds_of(id);
             self.act(id, |control, now, _| control.join(now, &seeds));
         }
@@ -265,6 +268,7 @@ impl World<'_> {
         if control.is_some() && frozen.is_none() {
             *frozen = Some((now, Vec::new()));
             self.note(id, "freezes");
+            self.oracle.lives(now, id, Life::Frozen);
             self.watch_links(links::Cause::Stopped(id), |end| end == id);
         }
     }
@@ -275,6 +279,12 @@ impl World<'_> {
             return;
         };
         self.note(id, "goes on");
+        let life = if self.nodes[index(id)].has_left {
+            Life::Left
+        } else {
+            Life::Runs
+        };
+        self.oracle.lives(self.now, id, life);
         let (timers, arrived): (Vec<_>, Vec<_>) = held
             .into_iter()
             .partition(|event| matches!(event, Event::Timer { .. }));

@@ -15,6 +15,7 @@ use grinta_proto::wire::control::{ControlMessage, DATAGRAM_LEN_MAX};
 use super::{News, World, host, index};
 use crate::network::CutId;
 use crate::plan::NodeId;
+use crate::scene::{Happening, nanos};
 use crate::verdict::Invariant;
 
 /// All connections, between pairs of which the lower node comes first.
@@ -200,6 +201,7 @@ impl World<'_> {
         }
         let (from, to) = (host(carried.from), host(carried.to));
         let arrivals = self.network.arrivals(self.now, from, to, length);
+        self.draw_packet(carried.from, carried.to, length, arrivals.first().copied());
         for at in arrivals {
             let event = super::Event::Deliver {
                 link: carried.clone(),
@@ -259,12 +261,23 @@ impl World<'_> {
         };
         let arrival = arrival.max(link.last_arrival[direction]);
         link.last_arrival[direction] = arrival;
+        self.draw_packet(ends[direction], ends[1 - direction], length, Some(arrival));
         let link = self.carried(pair, direction, Some(number));
         let event = super::Event::Deliver {
             link,
             message: Box::new(message),
         };
         self.queue.plan(arrival, event);
+    }
+
+    /// Puts a message into the pictures of the run.
+    fn draw_packet(&mut self, from: NodeId, to: NodeId, bytes: usize, arrives: Option<Duration>) {
+        self.history.scenes.tell(self.now, || Happening::Packet {
+            from,
+            to,
+            bytes,
+            arrives_ns: arrives.map(nanos),
+        });
     }
 
     /// Whether the peer has restarted since the connection was made. It says so when it gets a

@@ -29,6 +29,7 @@ use crate::oracle::{self, Oracle};
 use crate::plan::{NodeId, Plan};
 use crate::queue::Queue;
 use crate::run::Lines;
+use crate::scene::Scenes;
 use crate::verdict::{Invariant, Outcome, Violation};
 use crate::world::UNIX_EPOCH;
 
@@ -123,6 +124,7 @@ pub(crate) fn run(plan: &Plan, lines: Lines) -> Outcome {
     let mut world = World::new(plan);
     if lines == Lines::Kept {
         world.history.keep_lines();
+        world.oracle.scenes.keep();
     }
     world.plan_phases();
     let _tripwire = grinta_tripwire::arm();
@@ -133,6 +135,7 @@ pub(crate) fn run(plan: &Plan, lines: Lines) -> Outcome {
         simulated: world.now,
         violation: world.violation,
         lines: world.history.lines().to_vec(),
+        scenes: Scenes::merged([world.oracle.scenes, world.history.scenes]),
     }
 }
 
@@ -286,7 +289,7 @@ impl<'a> World<'a> {
         let seed = self.draws.bytes(Purpose::NodeSeed, u64::from(id.0), run);
         let control = Control::new(&config, identity, seed, now, unix_time);
         self.nodes[index(id)].control = Some(control);
-        self.oracle.started(id);
+        self.oracle.started(self.now, id);
         self.note(id, "starts");
         self.act(id, |control, now, _| control.join(now, &seeds));
     }

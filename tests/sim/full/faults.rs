@@ -9,6 +9,7 @@ use super::{Item, Stage};
 use crate::network::{CutId, Network};
 use crate::oracle;
 use crate::plan::{Action, Fault, HostFault, NodeId};
+use crate::scene::Life;
 
 /// What ends, or goes on in another way.
 #[derive(Debug)]
@@ -47,7 +48,9 @@ impl Stage {
     }
 
     fn disturb(self: &Rc<Self>, number: usize, fault: &Fault, lasts: Option<Duration>) {
-        self.oracle.borrow_mut().fault_begins(fault, lasts);
+        self.oracle
+            .borrow_mut()
+            .fault_begins(self.now(), fault, lasts);
         let active = Active {
             fault: fault.clone(),
             cuts: Vec::new(),
@@ -235,6 +238,8 @@ impl Stage {
             may_freeze
         });
         if may_freeze {
+            let now = self.now();
+            self.oracle.borrow_mut().lives(now, id, Life::Frozen);
             self.host(id).pause();
         }
     }
@@ -248,6 +253,9 @@ impl Stage {
             std::mem::take(&mut node.is_frozen)
         });
         if was_frozen {
+            let has_left = self.with_node(id, |node| node.has_left);
+            let life = if has_left { Life::Left } else { Life::Runs };
+            self.oracle.borrow_mut().lives(now, id, life);
             self.host(id).resume();
         }
     }

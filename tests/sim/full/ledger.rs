@@ -12,6 +12,7 @@ use grinta_proto::{EndpointName, FlowLoss, ReceiveError, SendCause};
 use crate::draw::mix;
 use crate::oracle::Finding;
 use crate::plan::{FlowEnd, FlowPlan, NodeId, Reading};
+use crate::scene::{FlowStage, Happening, Scenes};
 use crate::verdict::Invariant;
 
 /// One run of a node.
@@ -25,6 +26,7 @@ pub(super) struct Ledger {
     calls: Vec<CallRecord>,
     /// Requests that were handed to a program, by flow and number.
     served: BTreeSet<(u32, u32)>,
+    pub(super) scenes: Scenes,
 }
 
 /// Both ends of a flow.
@@ -114,7 +116,28 @@ impl Ledger {
             receiving: None,
             moved_at: now,
         });
-        u32::try_from(self.flows.len() - 1).expect("fewer flows than numbers")
+        let flow = u32::try_from(self.flows.len() - 1).expect("fewer flows than numbers");
+        self.tell(now, flow, from.0, FlowStage::Dialled, || "dials".to_owned());
+        flow
+    }
+
+    /// Puts what becomes of a flow into the pictures of the run.
+    fn tell(
+        &mut self,
+        now: Duration,
+        flow: u32,
+        node: NodeId,
+        stage: FlowStage,
+        how: impl FnOnce() -> String,
+    ) {
+        let name = &self.flows[flow as usize].plan.to;
+        self.scenes.tell(now, || Happening::Flow {
+            flow,
+            node,
+            name: name.clone(),
+            stage,
+            how: how(),
+        });
     }
 
     /// A flow is there, with its other end at `to`.
@@ -122,6 +145,10 @@ impl Ledger {
         let record = self.flow(flow);
         record.to = Some(to);
         record.moved_at = now;
+        let from = record.from.0;
+        self.tell(now, flow, from, FlowStage::Open, || {
+            format!("is connected with {to}")
+        });
     }
 
     pub(super) fn offer(&mut self, flow: u32) {
@@ -142,7 +169,11 @@ impl Ledger {
 
     pub(super) fn sending_ended(&mut self, now: Duration, flow: u32, ending: Ending) {
         let record = self.flow(flow);
-        record.sending.get_or_insert((now, ending));
+        record.sending.get_or_insert((now, ending.clone()));
+        let (from, sent) = (record.from.0, record.accepted);
+        self.tell(now, flow, from, ending.stage(), || {
+            format!("has sent {sent} messages: {ending:?}")
+        });
     }
 
     pub(super) fn receiving_ended(
@@ -155,6 +186,13 @@ impl Ledger {
         if record.receiving.is_none() {
             record.receiving = Some((now, ending.clone()));
         }
+        let (reader, read) = (record.reader, record.read);
+        if let Some((reader, _)) = reader {
+            self.tell(now, flow, reader, ending.stage(), || {
+                format!("has read {read} messages: {ending:?}")
+            });
+        }
+        let record = self.flow(flow);
         if ending != Ending::Clean {
             return Ok(());
         }
@@ -486,6 +524,17 @@ impl FlowRecord {
                 Err((Invariant::F2, what))
             }
             _ => Ok(()),
+        }
+    }
+}
+
+impl Ending {
+    /// What a picture shows of it.
+    const fn stage(&self) -> FlowStage {
+        match self {
+            Self::Clean | Self::Dropped => FlowStage::Ended,
+            Self::NotOpened | Self::GivenUp => FlowStage::GivenUp,
+            Self::Lost(_) | Self::Died => FlowStage::Broken,
         }
     }
 }

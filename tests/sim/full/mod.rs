@@ -35,6 +35,7 @@ use crate::oracle::{Finding, Oracle};
 use crate::plan::{Attack, NodeId, Plan};
 use crate::queue::Queue;
 use crate::run::Lines;
+use crate::scene::Scenes;
 use crate::simulation::{Options, Simulation};
 use crate::verdict::{Invariant, Outcome, Violation};
 
@@ -153,6 +154,10 @@ fn run_once(plan: &Plan, lines: Lines) -> (Outcome, Histories) {
         .network()
         .change_all(|link| *link = plan.link.clone());
     let stage = Rc::new(Stage::new(plan, &simulation));
+    if lines == Lines::Kept {
+        stage.oracle.borrow_mut().scenes.keep();
+        stage.ledger.borrow_mut().scenes.keep();
+    }
     stage.plan_phases();
     let errors = ErrorWatch::default();
     let watched = errors.begin();
@@ -165,6 +170,11 @@ fn run_once(plan: &Plan, lines: Lines) -> (Outcome, Histories) {
         simulated: simulation.now(),
         violation: stage.violation.take(),
         lines: simulation.lines(),
+        scenes: Scenes::merged([
+            std::mem::take(&mut stage.oracle.borrow_mut().scenes),
+            std::mem::take(&mut stage.ledger.borrow_mut().scenes),
+            simulation.take_scenes(),
+        ]),
     };
     (outcome, stage.told.take())
 }

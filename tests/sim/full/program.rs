@@ -17,6 +17,7 @@ use super::{Service, Stage, first_place};
 use crate::draw::Purpose;
 use crate::oracle::{name_of, parts, summary};
 use crate::plan::{NodeId, Operation, Room};
+use crate::scene::Claimed;
 use crate::verdict::Invariant;
 
 impl Stage {
@@ -87,7 +88,7 @@ impl Stage {
             node.fabric = Some(fabric.clone());
             node.session = session;
         });
-        self.oracle.borrow_mut().started(id);
+        self.oracle.borrow_mut().started(self.now(), id);
         let watch = Rc::clone(self).watch_members(id, fabric.clone());
         self.host(id).spawn("watch of members", watch);
         let watch = Rc::clone(self).watch_names(id, fabric.clone());
@@ -200,7 +201,7 @@ impl Stage {
         let Some(fabric) = fabric else {
             return;
         };
-        self.oracle.borrow_mut().started_again(id);
+        self.oracle.borrow_mut().started_again(self.now(), id);
         let stage = Rc::clone(self);
         let joins = async move { stage.join(&fabric).await };
         self.host(id).spawn("joins again", joins);
@@ -252,12 +253,13 @@ impl Stage {
         if has_ended {
             let session = self.with_node(id, |node| node.session);
             self.ended.borrow_mut().insert(run, self.now());
-            self.oracle.borrow_mut().stopped(id, session);
+            let now = self.now();
+            self.oracle.borrow_mut().stopped(now, id, session);
         }
     }
 
     fn release(&self, id: NodeId, name: &EndpointName) {
-        self.oracle.borrow_mut().released(id, name);
+        self.oracle.borrow_mut().released(self.now(), id, name);
         if let Some(service) = self.with_node(id, |node| node.serves.remove(name)) {
             service.stop.give();
         }
@@ -315,6 +317,12 @@ impl Program {
                 let standing = endpoint.standing();
                 service.knows_better.set(standing != Standing::Owner);
                 stage.note(id, || format!("serves {name}: {standing:?}"));
+                let claimed = match standing {
+                    Standing::Owner => Claimed::Owner,
+                    Standing::Standby { .. } => Claimed::Waits,
+                };
+                let now = stage.now();
+                stage.oracle.borrow_mut().stands(now, id, name, claimed);
                 Some(endpoint)
             }
             Err(error) => {
@@ -346,6 +354,8 @@ impl Program {
                 Either::First(Some(Err(AcceptError::NameLost { winner, .. }))) => {
                     self.stage.note(id, || format!("loses {name} to {winner}"));
                     service.knows_better.set(true);
+                    let mut oracle = self.stage.oracle.borrow_mut();
+                    oracle.stands(self.stage.now(), id, name, Claimed::Waits);
                     continue;
                 }
                 Either::First(Some(Err(_))) | Either::Second(()) => return,

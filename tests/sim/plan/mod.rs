@@ -36,6 +36,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use serde::{Serialize, Serializer};
+
 pub use self::fault::{Attack, Fault, HostFault, Weather};
 pub use self::operation::{CallPlan, FlowEnd, FlowPlan, Operation, Reading};
 pub use self::text::PlanError;
@@ -171,6 +173,12 @@ impl Plan {
 impl NodeId {
     pub(crate) const fn index(self) -> usize {
         self.0 as usize
+    }
+}
+
+impl Serialize for NodeId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
     }
 }
 
