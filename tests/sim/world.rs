@@ -366,7 +366,8 @@ impl World {
                 format!("{from} > {to} {length} bytes{fate}")
             },
         );
-        if let (Some(from), Some(to)) = (host, destination) {
+        // Nothing may listen there: it is lost on the way to a host all the same.
+        if let (Some(from), Some(to)) = (host, destination.or_else(|| self.host_at(to.ip()))) {
             let arrives = arrivals.first().map(|arrival| nanos(arrival.at));
             let mut history = self.history.borrow_mut();
             history.scenes.tell(self.now.get(), || Happening::Packet {
@@ -392,6 +393,11 @@ impl World {
             };
             self.plan(arrival.at, Event::Arrive(arriving));
         }
+    }
+
+    fn host_at(&self, ip: IpAddr) -> Option<HostId> {
+        let index = self.hosts.borrow().iter().position(|host| host.ip == ip)?;
+        u32::try_from(index).ok().map(HostId)
     }
 
     /// Sends what waits on links that are not jammed any more.

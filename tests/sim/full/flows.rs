@@ -10,8 +10,9 @@ use grinta_proto::{
 };
 
 use super::Stage;
+use super::content::{content, numbers_of};
 use super::futures::{AtMost, Either, either};
-use super::ledger::{Ending, Run, content, numbers_of};
+use super::ledger::{Ending, Run};
 use crate::draw::{Draw, Purpose};
 use crate::oracle::node_of;
 use crate::plan::{CallPlan, FlowEnd, FlowPlan, NodeId, Reading};

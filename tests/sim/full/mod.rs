@@ -7,6 +7,7 @@
 
 mod attack;
 mod checks;
+mod content;
 mod errors;
 mod faults;
 mod flows;
