@@ -296,32 +296,8 @@ impl Oracle {
             return Err((Invariant::M7, what));
         }
         let about = node_of(&member.name);
-        let knows_some = !self.views[id.index()].members.is_empty();
-        // Who was not there is told by others, and doubts it as it would doubt a Down.
-        let was_there = !self.views[id.index()].missed.contains(&about);
-        let left = self.left.get(&about);
-        if kind == "down"
-            && knows_some
-            && was_there
-            && self.is_calm(now)
-            && left.is_some_and(|left| now - *left < HEAL_BOUND)
-        {
-            let what = format!("{} left and is held down", member.name);
-            return Err((Invariant::M6, what));
-        }
-        if kind == "down" && knows_some && self.has_no_excuse(now, id, about) {
-            let is_this_run = self.ended.get(&about) < Some(&member.session);
-            if is_this_run && self.running.contains(&about) && self.running.contains(&id) {
-                let invariant = if self.is_calm(now) {
-                    Invariant::M1
-                } else {
-                    Invariant::M4
-                };
-                let what = format!("{} runs and is held down", member.name);
-                return Err((invariant, what));
-            }
-        }
         if kind == "down" {
+            self.check_down(now, id, about, member)?;
             self.held_down.insert(about, now);
         }
         let renewed = &mut self.views[id.index()].renewed;
@@ -346,6 +322,40 @@ impl Oracle {
         });
         let members = &mut self.views[id.index()].members;
         members.insert(member.name.clone(), member);
+        Ok(())
+    }
+
+    /// Whether a node may hold a member down.
+    fn check_down(
+        &self,
+        now: Duration,
+        id: NodeId,
+        about: NodeId,
+        member: &Member,
+    ) -> Result<(), Finding> {
+        let view = &self.views[id.index()];
+        if view.members.is_empty() {
+            return Ok(());
+        }
+        let left = self.left.get(&about);
+        // Who was not there is told by others, and doubts it as it would doubt a Down.
+        if !view.missed.contains(&about)
+            && self.is_calm(now)
+            && left.is_some_and(|left| now - *left < HEAL_BOUND)
+        {
+            let what = format!("{} left and is held down", member.name);
+            return Err((Invariant::M6, what));
+        }
+        let is_this_run = self.ended.get(&about) < Some(&member.session);
+        let both_run = self.running.contains(&about) && self.running.contains(&id);
+        if is_this_run && both_run && self.has_no_excuse(now, id, about) {
+            let invariant = if self.is_calm(now) {
+                Invariant::M1
+            } else {
+                Invariant::M4
+            };
+            return Err((invariant, format!("{} runs and is held down", member.name)));
+        }
         Ok(())
     }
 }

@@ -168,7 +168,7 @@ impl Ledger {
 
     pub(super) fn sending_ended(&mut self, now: Duration, flow: u32, ending: Ending) {
         let record = self.flow(flow);
-        record.sending.get_or_insert((now, ending.clone()));
+        record.sending.get_or_insert_with(|| (now, ending.clone()));
         let (from, sent) = (record.from.0, record.accepted);
         self.tell(now, flow, from, ending.stage(), || {
             format!("has sent {sent} messages: {ending:?}")
