@@ -152,6 +152,8 @@ fn contents_that_were_dropped_are_fetched_again_on_return() {
     );
     ada.claim(endpoint("more"), ClaimMode::Exclusive, at(1))
         .unwrap();
+    assert!(!bob.lacks(&ada.head(&node("ada"))), "it would take nothing");
+    assert!(bob.lacks(&head("ada", 2, 0, 0)), "but of a later run");
     assert_eq!(bob.apply(&whole(&ada, "ada")), Applied::Nothing);
     assert_eq!(
         bob.head(&node("ada")),
@@ -161,6 +163,7 @@ fn contents_that_were_dropped_are_fetched_again_on_return() {
 
     bob.set_reachable(&node("ada"), Session(1));
     assert_eq!(bob.head(&node("ada")), head("ada", 1, 0, 0));
+    assert!(bob.lacks(&ada.head(&node("ada"))));
     tell(&ada, &mut bob, usize::MAX);
     assert_eq!(contents(&bob)[0], contents(&ada)[0]);
     assert_eq!(bob.scan("", None, 9).listings.len(), 2);

@@ -130,11 +130,11 @@ fn a_stale_release_after_the_next_claim_changes_nothing() {
 
 #[test]
 fn the_loser_is_told_once_and_promoted_when_the_winner_goes() {
-    let [mut ada, mut bob] = directories(["ada", "bob"]);
-    ada.claim(endpoint("svc"), ClaimMode::Exclusive, at(0))
-        .unwrap();
-    bob.claim(endpoint("svc"), ClaimMode::Exclusive, at(5))
-        .unwrap();
+    let [mut ada, mut bob, mut cal] = directories(["ada", "bob", "cal"]);
+    for (claimant, time) in [(&mut ada, 0), (&mut bob, 5), (&mut cal, 9)] {
+        let claimed = claimant.claim(endpoint("svc"), ClaimMode::Exclusive, at(time));
+        claimed.unwrap();
+    }
     assert_eq!(
         changes(&mut bob),
         [Change::Appeared {
@@ -164,14 +164,17 @@ fn the_loser_is_told_once_and_promoted_when_the_winner_goes() {
         ]
     );
     assert_eq!(changes(&mut bob), []);
+    bob.apply(&whole(&cal, "cal"));
+    assert_eq!(changes(&mut bob), [], "another loser is no news");
     assert_eq!(bob.standing(&name), Some(Standing::Standby));
     assert_eq!(
         ada.standing(&name),
         Some(Standing::Owner),
         "the older claim never noticed"
     );
+    ada.apply(&whole(&cal, "cal"));
     assert_eq!(bob.candidates(&name), ada.candidates(&name));
-    assert_eq!(bob.candidates(&name).len(), 2);
+    assert_eq!(bob.candidates(&name).len(), 3);
 
     bob.set_unreachable(&node("ada"));
     assert_eq!(
