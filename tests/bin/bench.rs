@@ -44,7 +44,7 @@ pub(crate) fn bench(arguments: &BenchArguments) -> Result<ExitCode, String> {
             }
             let simulated = outcome.simulated.as_secs_f64();
             println!(
-                "{tier} nodes {nodes} simulated_s {simulated:.0} cpu_s {:.2} simulated_s_per_cpu_s {:.0}",
+                "{tier} nodes {nodes} simulated_s {simulated:.0} cpu_s {:.2} simulated_s_per_cpu_s {:.1}",
                 spent.as_secs_f64(),
                 simulated / spent.as_secs_f64()
             );
