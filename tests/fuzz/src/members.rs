@@ -202,7 +202,8 @@ impl Listener {
             E::Up(_) => !is_active,
             E::Suspected(_) => was == Some(MemberState::Alive),
             E::Refuted(_) => was == Some(MemberState::Suspect),
-            E::Down(_) => is_active || is_renewed,
+            // One that left may have come back in the same run, unheard, and failed.
+            E::Down(_) => is_active || is_renewed || matches!(was, Some(MemberState::Left { .. })),
             // One that was held down may turn out to have left on purpose.
             E::Left(_) => is_active || is_renewed || matches!(was, Some(MemberState::Down { .. })),
             E::Updated(_) => was.is_some(),

@@ -48,7 +48,8 @@ pub(crate) fn assert_encodes_to_itself(bytes: &[u8]) {
     let mut encoded = BytesMut::new();
     message.encode(&mut encoded);
     assert_eq!(encoded.len(), message.encoded_len());
-    assert!(encoded.len() <= bytes.len(), "{message:?} grew");
+    // A list of one number may come without a length, and is written with one.
+    assert!(encoded.len() <= bytes.len() + 1, "{message:?} grew");
     assert_eq!(ControlMessage::decode(&encoded), Ok(message));
 }
 
