@@ -15,6 +15,7 @@ use crate::name::{NodeName, Session};
 use crate::node::event::{ConnectError, Transmit};
 use crate::node::peer::{Peer, PeerEvent, PeerKey, Surroundings, Target};
 use crate::node::quic::{Arrival, NewConnection, Quic};
+use crate::tls::{Credentials, CredentialsError};
 use crate::wire::stream::Hello;
 
 /// All connections of a node.
@@ -116,6 +117,11 @@ impl Connections {
     /// Handshakes under way that others began.
     pub(crate) const fn handshakes(&self) -> usize {
         self.quic.handshakes()
+    }
+
+    /// The one that began last.
+    pub(crate) fn newest(&self) -> Option<PeerKey> {
+        self.peers.keys().next_back().copied()
     }
 
     pub(crate) fn keys(&self) -> Vec<PeerKey> {
@@ -354,6 +360,14 @@ impl Connections {
         {
             self.quic.handshake_ended();
         }
+    }
+
+    /// Shakes hands with other credentials from now on.
+    pub(crate) fn replace_credentials(
+        &mut self,
+        credentials: &Credentials,
+    ) -> Result<(), CredentialsError> {
+        self.quic.replace_credentials(credentials)
     }
 
     pub(crate) fn stop_accepting(&mut self) {

@@ -62,6 +62,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod timers;
+mod trust;
 mod whereabouts;
 
 pub use self::counters::Counters;
@@ -99,6 +100,9 @@ pub struct Node {
     hello: Hello,
     /// The session that the node began with; it says a later one if an earlier run had that.
     began_as: Session,
+    credentials: Credentials,
+    /// The newest connection that began before the credentials were replaced.
+    to_judge: Option<PeerKey>,
     clock: Arc<SharedClock>,
     now: Instant,
     rng: StdRng,
@@ -201,6 +205,8 @@ enum Command {
     Query(QueryId, QueryRequest),
     Sleep(SleepId, Duration),
     SetLabels(Labels),
+    /// The credentials were replaced.
+    JudgePeers,
     Leave,
     Shutdown(Duration),
 }
@@ -245,6 +251,8 @@ impl Node {
         Ok(Self {
             began_as: hello.session,
             hello,
+            credentials: credentials.clone(),
+            to_judge: None,
             clock,
             now,
             rng,
@@ -666,6 +674,7 @@ impl Node {
                 self.sleeps.insert(id, timer);
             }
             Command::SetLabels(labels) => self.change_labels(now, labels),
+            Command::JudgePeers => self.judge_peers(now),
             Command::Leave => self.begin_leave(now),
             Command::Shutdown(grace) => self.begin_shutdown(now, grace),
         }

@@ -450,11 +450,16 @@ impl Peer {
         self.read_control(now, surroundings);
     }
 
-    fn certified_names(&self) -> Result<Vec<NodeName>, ConnectError> {
+    /// What the peer proved itself with, leaf first; nothing before that.
+    pub(crate) fn certificate_chain(&self) -> Vec<CertificateDer<'static>> {
         let identity = self.connection.crypto_session().peer_identity();
-        let chain =
-            identity.and_then(|identity| identity.downcast::<Vec<CertificateDer<'static>>>().ok());
-        let leaf = chain.as_ref().and_then(|chain| chain.first());
+        let chain = identity.and_then(|identity| identity.downcast().ok());
+        chain.map(|chain| *chain).unwrap_or_default()
+    }
+
+    fn certified_names(&self) -> Result<Vec<NodeName>, ConnectError> {
+        let chain = self.certificate_chain();
+        let leaf = chain.first();
         let leaf = leaf.expect("mutual TLS ends with a certificate on each side");
         tls::certified_names(leaf).map_err(|error| ConnectError::Certificate {
             reason: error.to_string(),

@@ -213,6 +213,9 @@ impl Node {
         if hello.node == self.config.node {
             return self.handle_greeted_by_namesake(now, key, &hello);
         }
+        if !self.judge_greeted(now, key) {
+            return;
+        }
         if let Some(code) = self.phase.unwelcome() {
             self.connections.note_failed(key);
             return self.close(now, key, code, "");
@@ -296,7 +299,7 @@ impl Node {
     }
 
     /// A connection did not come up.
-    fn handle_failed(&mut self, now: Instant, key: PeerKey, error: &ConnectError) {
+    pub(super) fn handle_failed(&mut self, now: Instant, key: PeerKey, error: &ConnectError) {
         let Some(peer) = self.connections.get(key) else {
             return;
         };

@@ -31,6 +31,8 @@ pub(crate) struct Quic {
     endpoint: Endpoint,
     client_crypto: Arc<dyn crypto::ClientConfig>,
     server: Arc<ServerConfig>,
+    is_accepting: bool,
+    clock: Arc<SharedClock>,
     rng: StdRng,
     config: Config,
     handshakes: usize,
@@ -97,10 +99,31 @@ impl Quic {
             endpoint: Endpoint::new(Arc::new(endpoint), accepting, !may_fragment, None),
             client_crypto: tls.client,
             server,
+            is_accepting: true,
+            clock: Arc::clone(clock),
             rng,
             config: config.clone(),
             handshakes: 0,
         })
+    }
+
+    /// Shakes hands with other credentials from now on. What was derived from the first ones, to
+    /// tell our connection ids and resets after a restart, stays as it is until then.
+    pub(crate) fn replace_credentials(
+        &mut self,
+        credentials: &Credentials,
+    ) -> Result<(), CredentialsError> {
+        let clock = Arc::clone(&self.clock);
+        let tls = TlsConfigs::new(credentials, &alpn(&self.config), clock as _)?;
+        let mut server = ServerConfig::clone(&self.server);
+        server.crypto = tls.server;
+        self.server = Arc::new(server);
+        self.client_crypto = tls.client;
+        if self.is_accepting {
+            let server = Arc::clone(&self.server);
+            self.endpoint.set_server_config(Some(server));
+        }
+        Ok(())
     }
 
     /// Begins a connection to `remote`. The certificate's name is checked by the peer's own life,
@@ -173,6 +196,7 @@ impl Quic {
 
     /// Stops answering newcomers.
     pub(crate) fn stop_accepting(&mut self) {
+        self.is_accepting = false;
         self.endpoint.set_server_config(None);
     }
 

@@ -449,6 +449,7 @@ impl Node {
             | Command::Release(_)
             | Command::Sleep(..)
             | Command::SetLabels(_)
+            | Command::JudgePeers
             | Command::Query(..)
             | Command::Leave
             | Command::Shutdown(_) => None,

@@ -18,6 +18,7 @@ pub(crate) mod names;
 pub(crate) mod query;
 mod shared;
 mod sleep;
+mod trust;
 mod waiters;
 #[cfg(test)]
 mod weight;

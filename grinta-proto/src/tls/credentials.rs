@@ -30,8 +30,8 @@ use crate::name::NodeName;
 
 /// Who a node is and whom it trusts: its certificate chain, its private key and its CAs.
 ///
-/// Cheap to clone. Replacing the credentials of a running node is making new ones; revocation
-/// lists and another cryptography are added to given ones.
+/// Cheap to clone, and never changed: a running node is given new ones, see
+/// [`Fabric::replace_credentials`](crate::Fabric::replace_credentials).
 ///
 /// The certificate names the node, in a DNS name or as the last segment of a `spiffe://` URI (see
 /// [`certified_names`]), and is allowed to be both a TLS server and a TLS client. No IP addresses
@@ -247,7 +247,7 @@ impl Credentials {
         secret
     }
 
-    pub(super) fn provider(&self) -> &Arc<CryptoProvider> {
+    pub(crate) fn provider(&self) -> &Arc<CryptoProvider> {
         &self.provider
     }
 

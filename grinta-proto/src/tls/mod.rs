@@ -115,6 +115,11 @@ impl SharedClock {
         }
     }
 
+    /// What it shows.
+    pub(crate) fn unix_time(&self) -> Duration {
+        Duration::from_secs(self.unix_seconds.load(Ordering::Relaxed))
+    }
+
     /// Moves the clock, in either direction.
     pub(crate) fn set(&self, unix_time: Duration) {
         self.unix_seconds
@@ -124,8 +129,7 @@ impl SharedClock {
 
 impl TimeProvider for SharedClock {
     fn current_time(&self) -> Option<UnixTime> {
-        let seconds = self.unix_seconds.load(Ordering::Relaxed);
-        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+        Some(UnixTime::since_unix_epoch(self.unix_time()))
     }
 }
 

@@ -100,6 +100,8 @@ codes! {
     WrongFabric = 0x13, "the nodes belong to different fabrics";
     /// A connection: the nodes speak different versions of the contract.
     WrongProtocol = 0x14, "the nodes speak different versions of the protocol";
+    /// A connection: the node's certificate was revoked.
+    Revoked = 0x15, "the node's certificate was revoked";
 
     /// A connection: a control message broke the contract.
     ControlViolation = 0x20, "a control message broke the protocol";
@@ -174,6 +176,7 @@ mod tests {
                 "12 IdentityConflict",
                 "13 WrongFabric",
                 "14 WrongProtocol",
+                "15 Revoked",
                 "20 ControlViolation",
                 "21 HandshakeTimeout",
                 "22 TooManyConnections",

@@ -14,6 +14,7 @@ mod names;
 mod outages;
 mod quiet;
 mod random;
+mod rotation;
 mod shared;
 mod shutdown;
 mod slow;
