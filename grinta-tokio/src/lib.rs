@@ -17,6 +17,7 @@
 //!         ca: "ca.pem".into(),
 //!         certificate: "node-2.pem".into(),
 //!         key: "node-2.key".into(),
+//!         revocation_lists: vec![],
 //!     };
 //!     let fabric = Fabric::builder("node-2")
 //!         .credentials(Credentials::from_pem_files(&files)?)

@@ -5,9 +5,6 @@
 //! time and on the node's name is [`Credentials::check`], which a node calls at its start.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +20,7 @@ use webpki::{CertRevocationList, OwnedCertRevocationList, anchor_from_trusted_ce
 
 use super::error::CredentialsError;
 use super::failure::TlsFailure;
+use super::files::{Contents, PemFiles};
 use super::names::certified_names;
 use super::origin::{Origin, Part};
 use super::verifier::{PeerVerifier, Role};
@@ -46,18 +44,7 @@ pub struct Credentials {
     origins: Arc<Origins>,
 }
 
-/// The files that credentials are read from, in PEM.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PemFiles {
-    /// The CAs whose nodes are trusted: one certificate or more.
-    pub ca: PathBuf,
-    /// The node's certificate, followed by the intermediates up to its CA, if there are any.
-    pub certificate: PathBuf,
-    /// The private key of the certificate, not encrypted: PKCS #8, PKCS #1 or SEC 1.
-    pub key: PathBuf,
-}
-
-/// The contents of the files of [`PemFiles`].
+/// Credentials in memory, in PEM.
 #[derive(Clone, Copy)]
 pub struct Pem<'a> {
     /// The CAs whose nodes are trusted: one certificate or more.
@@ -85,22 +72,43 @@ impl Credentials {
     /// # Errors
     /// [`CredentialsError`] names the file and the way out.
     pub fn from_pem_files(files: &PemFiles) -> Result<Self, CredentialsError> {
+        Self::from_contents(&files.read()?)
+    }
+
+    /// Parses credentials from what their files held.
+    ///
+    /// # Errors
+    /// [`CredentialsError`] names the file and the way out.
+    pub(crate) fn from_contents(contents: &Contents) -> Result<Self, CredentialsError> {
+        let Contents {
+            ca,
+            certificate,
+            key,
+            revocation_lists,
+        } = contents;
         let origins = Origins {
-            ca: Origin::file(Part::Ca, &files.ca),
-            certificate: Origin::file(Part::Certificate, &files.certificate),
-            key: Origin::file(Part::Key, &files.key),
+            ca: ca.origin.clone(),
+            certificate: certificate.origin.clone(),
+            key: key.origin.clone(),
         };
-        let ca = read(&origins.ca, &files.ca)?;
-        let certificate = read(&origins.certificate, &files.certificate)?;
-        let key = read(&origins.key, &files.key)?;
-        Self::parse(
-            Pem {
-                ca: &ca,
-                certificate: &certificate,
-                key: &key,
-            },
-            origins,
-        )
+        let pem = Pem {
+            ca: &ca.pem,
+            certificate: &certificate.pem,
+            key: &key.pem,
+        };
+        let credentials = Self::parse(pem, origins)?;
+        let mut lists = Vec::new();
+        for file in revocation_lists {
+            for list in sections::<CertificateRevocationListDer<'_>>(&file.pem, &file.origin)? {
+                let parsed = OwnedCertRevocationList::from_der(&list);
+                lists.push(
+                    parsed
+                        .map_err(|error| malformed(&file.origin, error))?
+                        .into(),
+                );
+            }
+        }
+        Ok(credentials.revoking(lists))
     }
 
     /// Parses credentials from PEM.
@@ -165,10 +173,14 @@ impl Credentials {
             .enumerate()
             .map(parse)
             .collect::<Result<_, _>>()?;
-        Ok(Self {
+        Ok(self.revoking(lists))
+    }
+
+    fn revoking(self, lists: Vec<CertRevocationList<'static>>) -> Self {
+        Self {
             verifier: Arc::new(self.verifier.with_revocations(lists)),
             ..self
-        })
+        }
     }
 
     /// Checks that peers which trust the same CAs would accept these credentials for `node` at
@@ -261,8 +273,8 @@ impl Credentials {
 
     fn parse(pem: Pem<'_>, origins: Origins) -> Result<Self, CredentialsError> {
         let der = Der {
-            ca: certificates(pem.ca, &origins.ca)?,
-            certificate: certificates(pem.certificate, &origins.certificate)?,
+            ca: sections(pem.ca, &origins.ca)?,
+            certificate: sections(pem.certificate, &origins.certificate)?,
             key: private_key(pem.key, &origins.key)?,
         };
         Self::assemble(der, origins)
@@ -412,39 +424,18 @@ fn default_provider() -> CryptoProvider {
     }
 }
 
-fn read(origin: &Origin, path: &Path) -> Result<Vec<u8>, CredentialsError> {
-    let mut bytes = Vec::new();
-    File::open(path)
-        .and_then(|file| file.take(PEM_FILE_LEN_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| CredentialsError::Unreadable {
-            origin: origin.clone(),
-            kind: error.kind(),
-            message: error.to_string(),
-        })?;
-    if bytes.len() as u64 > PEM_FILE_LEN_MAX {
-        let origin = origin.clone();
-        return Err(CredentialsError::TooLarge {
-            origin,
-            limit: PEM_FILE_LEN_MAX,
-        });
-    }
-    Ok(bytes)
-}
-
-fn certificates(
-    pem: &[u8],
-    origin: &Origin,
-) -> Result<Vec<CertificateDer<'static>>, CredentialsError> {
-    let certificates = CertificateDer::pem_slice_iter(pem)
+/// All sections of one kind, of which there has to be one.
+fn sections<T: PemObject>(pem: &[u8], origin: &Origin) -> Result<Vec<T>, CredentialsError> {
+    let sections = T::pem_slice_iter(pem)
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| malformed(origin, error))?;
-    if certificates.is_empty() {
+    if sections.is_empty() {
         return Err(CredentialsError::Missing {
             origin: origin.clone(),
             found: labels(pem),
         });
     }
-    Ok(certificates)
+    Ok(sections)
 }
 
 fn private_key(pem: &[u8], origin: &Origin) -> Result<PrivateKeyDer<'static>, CredentialsError> {
@@ -521,10 +512,6 @@ fn malformed(origin: &Origin, error: impl fmt::Display) -> CredentialsError {
 fn since_epoch(time: UnixTime) -> Duration {
     Duration::from_secs(time.as_secs())
 }
-
-/// The most that is read of a PEM file, in bytes. A certificate takes about two thousand, so that
-/// this holds hundreds of CAs, and pointing at the wrong file fills no memory.
-const PEM_FILE_LEN_MAX: u64 = 1 << 20;
 
 /// A PEM file without the wanted section is described by its first few.
 const LABELS_MAX: usize = 4;

@@ -169,6 +169,7 @@ fn wanted(part: Part) -> &'static str {
     match part {
         Part::Ca | Part::Certificate => "certificate",
         Part::Key => "private key",
+        Part::RevocationList => "revocation list",
     }
 }
 
@@ -180,6 +181,7 @@ fn remedy_missing(part: Part, found: &[String]) -> &'static str {
             "decrypt it, for example with openssl pkey"
         }
         Part::Key => "give the private key of the node's certificate",
+        Part::RevocationList => "give the PEM section X509 CRL that the CA publishes",
     }
 }
 

@@ -34,17 +34,19 @@ mod credentials;
 mod development;
 mod error;
 mod failure;
+mod files;
 mod names;
 mod origin;
 #[cfg(test)]
 pub(crate) mod testing;
 mod verifier;
 
-pub use credentials::{Credentials, Der, Pem, PemFiles};
+pub use credentials::{Credentials, Der, Pem};
 #[cfg(feature = "development")]
 pub use development::{DevelopmentCa, DevelopmentError};
 pub use error::CredentialsError;
 pub use failure::{TlsAlert, TlsFailure};
+pub use files::PemFiles;
 pub use names::{MalformedCertificate, certified_names};
 pub use origin::{Origin, Part};
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// One of the three things that credentials are made of.
+/// One of the things that credentials are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Part {
     /// The certificates of the CAs whose nodes are trusted.
@@ -12,6 +12,8 @@ pub enum Part {
     Certificate,
     /// The private key of the node's certificate.
     Key,
+    /// What the CAs have revoked.
+    RevocationList,
 }
 
 /// One part of the credentials and the file it came from.
@@ -52,6 +54,7 @@ impl fmt::Display for Origin {
             Part::Ca => "CA",
             Part::Certificate => "certificate",
             Part::Key => "key",
+            Part::RevocationList => "revocation list",
         })?;
         match &self.file {
             Some(path) => write!(f, " file {}", path.display()),

@@ -178,6 +178,7 @@ impl Arguments {
                 ca: ca.clone(),
                 certificate: certificate.clone(),
                 key: key.clone(),
+                revocation_lists: vec![],
             };
             return Ok(Credentials::from_pem_files(&files)?);
         }

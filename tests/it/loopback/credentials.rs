@@ -1,12 +1,14 @@
 //! Trust: files that do not do, and certificates that the other side does not take.
 
 use std::fs;
+use std::future::IntoFuture;
 use std::path::Path;
 use std::time::Duration;
 
+use futures_lite::future::zip;
 use grinta_proto::{
-    ConnectError, Credentials, CredentialsError, DevelopmentCa, Fabric, JoinError, NodeError, Part,
-    PemFiles, StartError, TlsFailure,
+    ConnectError, Credentials, CredentialsError, DevelopmentCa, Fabric, JoinError, Json, NodeError,
+    Part, PemFiles, StartError, TlsFailure,
 };
 use rcgen::{
     BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
@@ -22,6 +24,8 @@ node_stories! {
     a_node_refuses_one_of_another_ca,
     a_node_is_refused_by_one_that_does_not_trust_its_ca,
     a_certificate_of_another_node_is_an_error_at_the_start,
+    credentials_are_replaced_under_load,
+    files_are_followed,
 }
 
 system_stories! {
@@ -65,19 +69,8 @@ fn a_key_of_another_certificate_is_named() {
 
 async fn credentials_from_files_work(world: &World) {
     let ca = Ca::new();
-    let start = async |name: &str, neighbour: Option<&Fabric>| {
-        let files = Files::of(&ca, &Leaf::named(name));
-        let credentials = Credentials::from_pem_files(&files.paths).unwrap();
-        let mut builder = world.builder(name).credentials(credentials);
-        if let Some(neighbour) = neighbour {
-            builder = builder.neighbour(neighbour.address().to_string());
-        }
-        let node = world.start(builder).await.unwrap();
-        node.join().await.unwrap();
-        node
-    };
-    let first = start("first", None).await;
-    let second = start("second", Some(&first)).await;
+    let first = ca.start(world, "first", None).await;
+    let second = ca.start(world, "second", Some(&first)).await;
     assert_eq!(second.members().len(), 2);
 }
 
@@ -152,6 +145,90 @@ async fn a_certificate_of_another_node_is_an_error_at_the_start(world: &World) {
     assert_eq!(names, &["somebody".parse().unwrap()]);
 }
 
+/// Each side shows a new certificate every few messages, while both CAs are trusted; in the end
+/// only the second is.
+async fn credentials_are_replaced_under_load(world: &World) {
+    let (first, second) = (Ca::new(), Ca::new());
+    let both = first.pem() + &second.pem();
+    let renewed = |fabric: &Fabric, issuer: &Ca, trusted: &str| {
+        let files = Files::of(issuer, &Leaf::named(fabric.node().as_str()));
+        fs::write(&files.paths.ca, trusted).unwrap();
+        fabric.replace_credentials(files.credentials()).unwrap();
+    };
+    let server = first.start(world, "server", None).await;
+    let client = first.start(world, "client", Some(&server)).await;
+    let endpoint = server.endpoint("service").await.unwrap();
+    let dial = client.dial("service").wait_for_name();
+    let dial = dial.sender::<u32, _>(Json).into_future();
+    let (sender, incoming) = zip(dial, endpoint.accept()).await;
+    let mut sender = sender.unwrap();
+    let mut receiver = incoming.unwrap().receiver::<u32, _>(Json).unwrap();
+    let sent = async {
+        for number in 0..1_000 {
+            sender.send(number).await.unwrap();
+            if number % 50 == 0 {
+                let issuer = if number < 500 { &first } else { &second };
+                renewed(&client, issuer, &both);
+                renewed(&server, issuer, &both);
+            }
+        }
+        sender.finish().await.unwrap();
+    };
+    let received = async {
+        let mut expected = 0;
+        while let Some(number) = receiver.recv().await.unwrap() {
+            assert_eq!(number, expected);
+            expected += 1;
+        }
+        assert_eq!(expected, 1_000);
+    };
+    zip(sent, received).await;
+    for fabric in [&client, &server] {
+        renewed(fabric, &second, &second.pem());
+    }
+    second.start(world, "newcomer", Some(&server)).await;
+    let outdated = Files::of(&first, &Leaf::named("outdated"));
+    fs::write(&outdated.paths.ca, &both).unwrap();
+    let outdated = world
+        .builder("outdated")
+        .credentials(outdated.credentials());
+    let outdated = outdated.neighbour(server.address().to_string());
+    let outdated = world.start(outdated).await.unwrap();
+    assert_eq!(why_not(outdated.join().await), TlsFailure::OursUntrusted);
+}
+
+/// What cannot be used is passed over, and what can be is used, whenever it is there.
+async fn files_are_followed(world: &World) {
+    let (first, second) = (Ca::new(), Ca::new());
+    let files = Files::of(&first, &Leaf::named("server"));
+    let server = world.builder("server").credentials(files.credentials());
+    let server = world.start(server).await.unwrap();
+    server.join().await.unwrap();
+    let following = server.follow_credentials(files.paths.clone(), Duration::from_millis(10));
+    let following = world.spawn(following);
+    fs::write(&files.paths.certificate, "half a certif").unwrap();
+    server.sleep(Duration::from_millis(50)).await;
+    first.start(world, "early", Some(&server)).await;
+
+    let renewed = Files::of(&second, &Leaf::named("server"));
+    for part in [Part::Ca, Part::Key, Part::Certificate] {
+        fs::copy(renewed.path_of(part), files.path_of(part)).unwrap();
+    }
+    let newcomer = Files::of(&second, &Leaf::named("newcomer"));
+    let newcomer = world
+        .builder("newcomer")
+        .credentials(newcomer.credentials());
+    let newcomer = newcomer.neighbour(server.address().to_string());
+    let newcomer = world.start(newcomer).await.unwrap();
+    while let Err(error) = newcomer.join().await {
+        assert!(matches!(error, JoinError::NoneReachable { .. }), "{error}");
+        server.sleep(Duration::from_millis(10)).await;
+    }
+    // The task ends with the fabric, which it does not keep open.
+    server.shutdown().await;
+    following.await;
+}
+
 /// Why the only neighbour could not be reached.
 fn why_not<T: std::fmt::Debug>(joined: Result<T, JoinError>) -> TlsFailure {
     let Err(JoinError::NoneReachable { unreachable }) = joined else {
@@ -198,6 +275,18 @@ impl Ca {
     fn pem(&self) -> String {
         self.certificate.pem()
     }
+
+    /// A node with a certificate of this CA, which has joined.
+    async fn start(&self, world: &World, name: &str, neighbour: Option<&Fabric>) -> Fabric {
+        let files = Files::of(self, &Leaf::named(name));
+        let mut builder = world.builder(name).credentials(files.credentials());
+        if let Some(neighbour) = neighbour {
+            builder = builder.neighbour(neighbour.address().to_string());
+        }
+        let node = world.start(builder).await.unwrap();
+        node.join().await.unwrap();
+        node
+    }
 }
 
 impl Leaf {
@@ -224,6 +313,7 @@ impl Files {
             ca: directory.path().join("ca.pem"),
             certificate: directory.path().join("node.pem"),
             key: directory.path().join("node.key"),
+            revocation_lists: vec![],
         };
         fs::write(&paths.ca, ca.pem()).unwrap();
         fs::write(&paths.certificate, certificate.pem()).unwrap();
@@ -243,6 +333,7 @@ impl Files {
             Part::Ca => &self.paths.ca,
             Part::Certificate => &self.paths.certificate,
             Part::Key => &self.paths.key,
+            Part::RevocationList => panic!("there are none"),
         }
     }
 }

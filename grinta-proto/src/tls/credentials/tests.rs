@@ -43,6 +43,7 @@ impl Files {
             ca: directory.path().join("ca.pem"),
             certificate: directory.path().join("node.pem"),
             key: directory.path().join("node.key"),
+            revocation_lists: vec![],
         };
         let (certificate, key) = ca.issue(leaf);
         fs::write(&paths.ca, pem("CERTIFICATE", &ca.certificate())).unwrap();
@@ -52,6 +53,15 @@ impl Files {
             _directory: directory,
             paths,
         }
+    }
+
+    /// Adds a file with revocation lists.
+    fn add_list(&mut self, lists: &[CertificateRevocationListDer<'_>]) {
+        let number = self.paths.revocation_lists.len();
+        let path = self.paths.ca.with_file_name(format!("{number}.crl"));
+        let contents: String = lists.iter().map(|list| pem("X509 CRL", list)).collect();
+        fs::write(&path, contents).unwrap();
+        self.paths.revocation_lists.push(path);
     }
 
     fn error(&self) -> CredentialsError {
@@ -204,13 +214,16 @@ fn malformed_parts_are_named() {
             "-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----".to_owned(),
         ),
         (Part::Key, "-----BEGIN PRIVATE KEY-----\nAAAA".to_owned()),
+        (Part::RevocationList, pem("X509 CRL", b"no list")),
     ];
     for (part, content) in broken {
-        let files = Files::of(&ca, &leaf);
+        let mut files = Files::of(&ca, &leaf);
+        files.add_list(&[]);
         let path = match part {
             Part::Ca => &files.paths.ca,
             Part::Certificate => &files.paths.certificate,
             Part::Key => &files.paths.key,
+            Part::RevocationList => &files.paths.revocation_lists[0],
         };
         fs::write(path, content).unwrap();
         let error = files.error();
@@ -360,6 +373,31 @@ fn a_malformed_revocation_list_is_counted_from_zero() {
     let CredentialsError::MalformedRevocationList { index: 1, .. } = error else {
         panic!("{error}");
     };
+}
+
+#[test]
+fn revocation_lists_are_read_from_files_too() {
+    let (ca, other) = (TestCa::new("ca"), TestCa::new("other"));
+    let mut files = Files::of(&ca, &Leaf::default().dns("db"));
+    files.add_list(&[other.revoking("x"), ca.revoking("x")]);
+    files.add_list(&[other.revoking("y")]);
+    let credentials = Credentials::from_pem_files(&files.paths).unwrap();
+    let verdict = |name| {
+        let (certificate, _) = ca.issue(&Leaf::default().dns(name));
+        credentials.recheck(&[certificate], NOW)
+    };
+    assert_eq!(verdict("x"), Err(TlsFailure::PeerRevoked));
+    assert_eq!(verdict("y"), Ok(()));
+
+    files.add_list(&[]);
+    assert_eq!(
+        files.error().to_string(),
+        format!(
+            "the revocation list file {} holds no revocation list; \
+             give the PEM section X509 CRL that the CA publishes",
+            files.paths.revocation_lists[2].display()
+        )
+    );
 }
 
 #[test]
