@@ -139,6 +139,7 @@ pub mod config;
 mod mutant;
 mod name;
 pub mod node;
+pub mod rules;
 mod share;
 mod shell;
 mod tls;
@@ -160,12 +161,12 @@ pub use node::control::{
     QueryError, QueryReport, Resolution,
 };
 pub use node::{
-    Attempt, Choice, ConflictSnapshot, ConnectError, ConnectionSnapshot, ConnectionStage, Counters,
-    DialCause, DialError, DialSnapshot, DialStage, EndpointRefusal, EndpointSnapshot,
-    EndpointStanding, FlowLoss, FlowSnapshot, FlowStage, HealthSnapshot, IdentityConflict,
-    JoinError, JoinReport, Level, LocalFlowSnapshot, LocalSide, Member, MemberEvent,
-    MemberSnapshot, MemberState, NameEvent, NamesSnapshot, NodeError, OpenedBy, Presence,
-    ShutdownReport, Snapshot, Standing, Transmit, UsageSnapshot,
+    Applicant, Attempt, CertificateSnapshot, Choice, ConflictSnapshot, ConnectError,
+    ConnectionSnapshot, ConnectionStage, Counters, DialCause, DialError, DialSnapshot, DialStage,
+    EndpointRefusal, EndpointSnapshot, EndpointStanding, FlowLoss, FlowSnapshot, FlowStage,
+    HealthSnapshot, IdentityConflict, JoinError, JoinReport, Level, LocalFlowSnapshot, LocalSide,
+    Member, MemberEvent, MemberSnapshot, MemberState, NameEvent, NamesSnapshot, NodeError,
+    OpenedBy, Presence, ShutdownReport, Snapshot, Standing, Transmit, UsageSnapshot,
 };
 pub use share::{InvalidShare, Share};
 pub use shell::call::{Call, CallError, Caller, Calls, Request, Responder};

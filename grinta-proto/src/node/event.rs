@@ -196,6 +196,16 @@ pub enum ConnectError {
         /// The names in its certificate.
         certified: Vec<NodeName>,
     },
+    /// Our own rule keeps the peer out.
+    #[error(
+        "{node} is not admitted: {reason}; give it a certificate that the rule lets in, or change the rule on all nodes"
+    )]
+    NotAdmitted {
+        /// The peer.
+        node: NodeName,
+        /// What the rule said.
+        reason: String,
+    },
     /// The peer belongs to another fabric.
     #[error("the peer belongs to the fabric {theirs}, this node to {ours}")]
     WrongFabric {

@@ -34,8 +34,10 @@ use self::peering::Redial;
 use self::quic::Quic;
 use self::slow::SlowConsumers;
 use self::timers::{TimerKey, Timers};
+use self::trust::Expiry;
 use self::whereabouts::Whereabouts;
 
+mod admission;
 mod choosing;
 mod claiming;
 mod congestion;
@@ -65,6 +67,7 @@ mod timers;
 mod trust;
 mod whereabouts;
 
+pub use self::admission::{Admission, Applicant};
 pub use self::counters::Counters;
 pub use self::dial::{
     Attempt, Choice, DialCause, DialError, DialId, DialRequest, DialStage, UnknownName,
@@ -83,9 +86,10 @@ pub use self::leaving::ShutdownReport;
 pub use self::membership::IdentityConflict;
 pub use self::sleep::SleepId;
 pub use self::snapshot::{
-    ConflictSnapshot, ConnectionSnapshot, ConnectionStage, DialSnapshot, EndpointSnapshot,
-    EndpointStanding, FlowSnapshot, FlowStage, HealthSnapshot, Level, LocalFlowSnapshot, LocalSide,
-    MemberSnapshot, NamesSnapshot, OpenedBy, Presence, Snapshot, UsageSnapshot,
+    CertificateSnapshot, ConflictSnapshot, ConnectionSnapshot, ConnectionStage, DialSnapshot,
+    EndpointSnapshot, EndpointStanding, FlowSnapshot, FlowStage, HealthSnapshot, Level,
+    LocalFlowSnapshot, LocalSide, MemberSnapshot, NamesSnapshot, OpenedBy, Presence, Snapshot,
+    UsageSnapshot,
 };
 
 /// Version of the wire contract.
@@ -103,6 +107,8 @@ pub struct Node {
     credentials: Credentials,
     /// The newest connection that began before the credentials were replaced.
     to_judge: Option<PeerKey>,
+    expiry: Expiry,
+    admission: Admission,
     clock: Arc<SharedClock>,
     now: Instant,
     rng: StdRng,
@@ -253,6 +259,8 @@ impl Node {
             hello,
             credentials: credentials.clone(),
             to_judge: None,
+            expiry: Expiry::new(now),
+            admission: Admission::default(),
             clock,
             now,
             rng,
@@ -325,6 +333,9 @@ impl Node {
     pub fn handle_timeout(&mut self, now: Instant, unix_time: Duration) {
         self.now = now;
         self.clock.set(unix_time);
+        if now >= self.expiry.look_at {
+            self.watch_expiry(now);
+        }
         self.follow(now);
         self.connections.handle_timeout(now);
         while let Some(timer) = self.timers.pop_expired(now) {

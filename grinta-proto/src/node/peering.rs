@@ -213,7 +213,7 @@ impl Node {
         if hello.node == self.config.node {
             return self.handle_greeted_by_namesake(now, key, &hello);
         }
-        if !self.judge_greeted(now, key) {
+        if !self.judge_greeted(now, key) || !self.admit(now, key, &hello) {
             return;
         }
         if let Some(code) = self.phase.unwelcome() {

@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub address: SocketAddr,
     /// Whether it takes part.
     pub presence: Presence,
+    /// What it proves its name with.
+    pub certificate: CertificateSnapshot,
     /// Another process that goes by this node's name, if one showed itself.
     pub identity_conflict: Option<ConflictSnapshot>,
     /// Whether it knows the fabric's names: if not, a name that it does not find may exist.
@@ -75,6 +77,23 @@ pub enum Presence {
     ShuttingDown,
     /// It is closed.
     Closed,
+}
+
+/// What a node proves its name with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct CertificateSnapshot {
+    /// The names of nodes that it is good for.
+    pub names: Vec<NodeName>,
+    /// The last second at which it is valid, since the Unix epoch.
+    pub expires_at: Option<Duration>,
+    /// How long that is from now; zero once it has expired.
+    pub expires_in: Option<Duration>,
+    /// Whether the last fifth of its life has begun: whoever renews it should have done so.
+    pub is_overdue: bool,
+    /// How many CAs are trusted.
+    pub cas: usize,
 }
 
 /// Another process that goes by the node's name.
@@ -351,6 +370,7 @@ impl Node {
             session: self.control.session(),
             address: self.address(),
             presence: self.phase.into(),
+            certificate: self.certificate_snapshot(),
             identity_conflict: self.conflict.map(|conflict| ConflictSnapshot {
                 address: conflict.address,
                 duration: self.now.saturating_duration_since(conflict.since),
@@ -377,6 +397,21 @@ impl Node {
             usage: self.usage(),
             limits: self.config.limits.clone(),
             counters: self.counters,
+        }
+    }
+
+    fn certificate_snapshot(&self) -> CertificateSnapshot {
+        let expires_at = self.credentials.expires_at();
+        let unix_time = self.clock.unix_time();
+        CertificateSnapshot {
+            names: self.credentials.names(),
+            expires_at,
+            expires_in: expires_at.map(|at| at.saturating_sub(unix_time)),
+            is_overdue: self
+                .credentials
+                .overdue_from()
+                .is_some_and(|from| unix_time >= from),
+            cas: self.credentials.ca_count(),
         }
     }
 

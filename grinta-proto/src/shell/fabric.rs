@@ -14,8 +14,8 @@ use crate::config::{Config, Labels, Neighbour};
 use crate::name::{EndpointName, FabricName, InvalidName, NodeName};
 use crate::node::control::{ForgetError, Holder, Resolution};
 use crate::node::{
-    Counters, IdentityConflict, JoinError, JoinReport, Member, Node, NodeError, ShutdownReport,
-    Snapshot, SocketInfo, list,
+    Admission, Applicant, Counters, IdentityConflict, JoinError, JoinReport, Member, Node,
+    NodeError, ShutdownReport, Snapshot, SocketInfo, list,
 };
 use crate::shell::dial::Dial;
 use crate::shell::driver::Driver;
@@ -61,6 +61,7 @@ pub struct Builder {
     advertise: Option<SocketAddr>,
     neighbours: Vec<String>,
     credentials: Option<Credentials>,
+    admission: Admission,
     dial_timeout: Duration,
     grace_period: Duration,
 }
@@ -125,6 +126,7 @@ impl Fabric {
             advertise: None,
             neighbours: Vec::new(),
             credentials: None,
+            admission: Admission::default(),
             dial_timeout: DIAL_TIMEOUT,
             grace_period: GRACE_PERIOD,
         }
@@ -446,6 +448,23 @@ impl Builder {
         self
     }
 
+    /// Lets only those nodes take part for which `rule` says so; all that a trusted CA certifies
+    /// unless said. The rule sees a node's name, address and certificate, whoever of the two
+    /// dialled, before anything that it says counts. Its error reaches the other node as
+    /// [`ConnectError::Refused`](crate::ConnectError::Refused) with
+    /// [`Code::NotAdmitted`](crate::Code::NotAdmitted).
+    ///
+    /// It must be the same at all nodes, or they disagree about who is a member. It runs in the
+    /// driver, and should not take long. [`rules`](crate::rules) has some ready-made.
+    pub fn admit<F, E>(mut self, rule: F) -> Self
+    where
+        F: Fn(&Applicant<'_>) -> Result<(), E> + Send + Sync + 'static,
+        E: Into<String>,
+    {
+        self.admission = Admission::by(move |applicant| rule(applicant).map_err(E::into));
+        self
+    }
+
     /// Changes the credentials that were given, if any were, for driver crates: a simulator brings a
     /// cryptography of its own.
     ///
@@ -573,7 +592,8 @@ impl Builder {
             may_fragment: io.capabilities().may_fragment,
         };
         let node_name = config.node.clone();
-        let node = Node::new(config, &credentials, socket, seed, io.now(), io.unix_time())?;
+        let mut node = Node::new(config, &credentials, socket, seed, io.now(), io.unix_time())?;
+        node.set_admission(self.admission);
         let shared = Shared::new(node);
         let driver = Driver::new(Arc::clone(&shared), io);
         let handle = Handle {

@@ -244,6 +244,24 @@ impl Credentials {
         }
     }
 
+    /// From when on the certificate is overdue to be renewed, since the Unix epoch: the last fifth of
+    /// its life. Those who renew by themselves do so when a third is left.
+    pub(crate) fn overdue_from(&self) -> Option<Duration> {
+        let expires_at = self.expires_at()?;
+        // As for the end: the beginning is told by finding the certificate not valid yet.
+        let beginning = UnixTime::since_unix_epoch(Duration::ZERO);
+        let valid_from = match self.verify(&self.certified.cert, beginning, Role::Server) {
+            Err(CertificateError::NotValidYetContext { not_before, .. }) => since_epoch(not_before),
+            Err(_) | Ok(()) => Duration::ZERO,
+        };
+        Some(expires_at - expires_at.saturating_sub(valid_from) / 5)
+    }
+
+    /// How many CAs are trusted.
+    pub(crate) fn ca_count(&self) -> usize {
+        self.verifier.anchor_count()
+    }
+
     /// The node's certificate chain, leaf first.
     #[must_use]
     pub fn certificate_chain(&self) -> &[CertificateDer<'static>] {
@@ -378,7 +396,7 @@ impl fmt::Debug for Credentials {
             .field("names", &self.names())
             .field("certificate", &self.origins.certificate.to_string())
             .field("ca", &self.origins.ca.to_string())
-            .field("ca_count", &self.verifier.anchor_count())
+            .field("ca_count", &self.ca_count())
             .finish_non_exhaustive()
     }
 }

@@ -211,7 +211,7 @@ impl fmt::Display for Nodes<'_> {
 }
 
 /// Writes a time since the Unix epoch as a date, which is what a certificate's issuer thinks in.
-struct Utc(Duration);
+pub(crate) struct Utc(pub(crate) Duration);
 
 impl fmt::Display for Utc {
     /// The days become a date in years that begin in March, so that the leap day comes last;

@@ -45,8 +45,10 @@ pub use credentials::{Credentials, Der, Pem};
 #[cfg(feature = "development")]
 pub use development::{DevelopmentCa, DevelopmentError};
 pub use error::CredentialsError;
+pub(crate) use error::Utc;
 pub use failure::{TlsAlert, TlsFailure};
 pub use files::PemFiles;
+pub(crate) use names::alternative_names;
 pub use names::{MalformedCertificate, certified_names};
 pub use origin::{Origin, Part};
 

@@ -22,9 +22,7 @@ pub struct MalformedCertificate {
 /// # Errors
 /// [`MalformedCertificate`] if the certificate is not X.509.
 pub fn certified_names(leaf: &CertificateDer<'_>) -> Result<Vec<NodeName>, MalformedCertificate> {
-    let certificate = EndEntityCert::try_from(leaf).map_err(|error| MalformedCertificate {
-        message: error.to_string(),
-    })?;
+    let certificate = parse(leaf)?;
     let dns = certificate.valid_dns_names();
     let spiffe = certificate.valid_uri_names().filter_map(spiffe_name);
     let mut names = Vec::new();
@@ -37,6 +35,25 @@ pub fn certified_names(leaf: &CertificateDer<'_>) -> Result<Vec<NodeName>, Malfo
         }
     }
     Ok(names)
+}
+
+/// All subject alternative names of a certificate that are DNS names, then those that are URIs.
+///
+/// # Errors
+/// [`MalformedCertificate`] if the certificate is not X.509.
+pub(crate) fn alternative_names(
+    leaf: &CertificateDer<'_>,
+) -> Result<Vec<String>, MalformedCertificate> {
+    let certificate = parse(leaf)?;
+    let dns = certificate.valid_dns_names();
+    let names = dns.chain(certificate.valid_uri_names());
+    Ok(names.map(str::to_owned).collect())
+}
+
+fn parse<'a>(leaf: &'a CertificateDer<'_>) -> Result<EndEntityCert<'a>, MalformedCertificate> {
+    EndEntityCert::try_from(leaf).map_err(|error| MalformedCertificate {
+        message: error.to_string(),
+    })
 }
 
 fn spiffe_name(uri: &str) -> Option<&str> {

@@ -102,6 +102,8 @@ codes! {
     WrongProtocol = 0x14, "the nodes speak different versions of the protocol";
     /// A connection: the node's certificate was revoked.
     Revoked = 0x15, "the node's certificate was revoked";
+    /// A connection: a rule of the program keeps the node out.
+    NotAdmitted = 0x16, "a rule of the program keeps the node out";
 
     /// A connection: a control message broke the contract.
     ControlViolation = 0x20, "a control message broke the protocol";
@@ -177,6 +179,7 @@ mod tests {
                 "13 WrongFabric",
                 "14 WrongProtocol",
                 "15 Revoked",
+                "16 NotAdmitted",
                 "20 ControlViolation",
                 "21 HandshakeTimeout",
                 "22 TooManyConnections",

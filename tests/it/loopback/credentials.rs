@@ -160,9 +160,12 @@ async fn credentials_are_replaced_under_load(world: &World) {
     let endpoint = server.endpoint("service").await.unwrap();
     let dial = client.dial("service").wait_for_name();
     let dial = dial.sender::<u32, _>(Json).into_future();
-    let (sender, incoming) = zip(dial, endpoint.accept()).await;
+    let accept = async {
+        let incoming = endpoint.accept().await.unwrap();
+        incoming.receiver::<u32, _>(Json).unwrap()
+    };
+    let (sender, mut receiver) = zip(dial, accept).await;
     let mut sender = sender.unwrap();
-    let mut receiver = incoming.unwrap().receiver::<u32, _>(Json).unwrap();
     let sent = async {
         for number in 0..1_000 {
             sender.send(number).await.unwrap();

@@ -4,10 +4,10 @@ use std::future::IntoFuture;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use futures_lite::future::{poll_once, zip};
+use futures_lite::future::{or, poll_once, zip};
 use grinta_proto::{
     AcceptError, ClaimError, DialCause, DialError, DialStage, EndpointError, EndpointRefusal,
-    InvalidName, Member, Raw, Refusal, RefusalReason, Resolution,
+    Fabric, InvalidName, Member, Raw, Refusal, RefusalReason, Resolution, rules,
 };
 
 use super::{Place, World};
@@ -21,6 +21,7 @@ flow_stories! {
     a_full_accept_queue_refuses_as_busy,
     a_refusal_tells_its_reason,
     an_endpoint_admits_whom_it_wants,
+    ready_made_rules_go_by_names_and_by_labels,
     a_dropped_incoming_flow_is_declined,
     an_incoming_flow_whose_dialler_has_gone,
     a_taken_name_tells_its_owner,
@@ -156,15 +157,7 @@ async fn an_endpoint_admits_whom_it_wants(world: &World) {
         .sides_with(|builder| builder.label("team", "red"))
         .await;
     let client = sides.client.node().clone();
-    let mut watch = sides.server.watch_members();
-    loop {
-        let members = sides.server.members();
-        let labels = |member: &Member| member.labels.contains_key("team");
-        if members.iter().all(labels) {
-            break;
-        }
-        watch.next().await.unwrap();
-    }
+    labels_are_known(&sides.server, "team").await;
     let open = AtomicBool::new(false);
     let opening = sides.server.endpoint("club").admit(move |incoming| {
         assert_eq!(incoming.node(), client);
@@ -197,6 +190,59 @@ async fn an_endpoint_admits_whom_it_wants(world: &World) {
     assert_eq!(receiver.recv().await.unwrap().unwrap(), "evening");
 }
 
+async fn ready_made_rules_go_by_names_and_by_labels(world: &World) {
+    let sides = world
+        .sides_with(|builder| builder.label("team", "red"))
+        .await;
+    labels_are_known(&sides.server, "team").await;
+    let client = sides.client.node().as_str();
+    let open = |name| sides.server.endpoint(name);
+    let listed = open("listed").admit(rules::only_from([client]));
+    let unlisted = open("unlisted").admit(rules::only_from(["somebody"]));
+    let red = open("red").admit(rules::only_labelled("team", "red"));
+    let blue = open("blue").admit(rules::only_labelled("team", "blue"));
+    let ranked = open("ranked").admit(rules::only_labelled("rank", "1"));
+    for opening in [listed, red] {
+        let endpoint = opening.await.unwrap();
+        let dial = sides.client.dial(endpoint.name()).wait_for_name();
+        let dial = dial.sender::<String, _>(Raw).into_future();
+        let accept = async {
+            let incoming = endpoint.accept().await.unwrap();
+            incoming.receiver::<String, _>(Raw).unwrap()
+        };
+        let (dialled, _receiver) = zip(dial, accept).await;
+        dialled.unwrap();
+    }
+    let words = [
+        format!("{client} is not on the list"),
+        "the label team is red, not blue".to_owned(),
+        "there is no label rank; it has to be 1".to_owned(),
+    ];
+    for (opening, words) in [unlisted, blue, ranked].into_iter().zip(words) {
+        let endpoint = opening.await.unwrap();
+        let dial = sides.client.dial(endpoint.name()).wait_for_name();
+        let accept = async {
+            endpoint.accept().await.unwrap();
+            panic!("whoever is refused is not seen here");
+        };
+        let error = or(
+            async { dial.sender::<String, _>(Raw).await.unwrap_err() },
+            accept,
+        )
+        .await;
+        assert_eq!(refusal(&error), (RefusalReason::NotAllowed, &*words));
+    }
+}
+
+/// Waits until a node knows all members to have a label.
+async fn labels_are_known(fabric: &Fabric, key: &str) {
+    let mut watch = fabric.watch_members();
+    let is_labelled = |member: &Member| member.labels.contains_key(key);
+    while !fabric.members().iter().all(is_labelled) {
+        watch.next().await.unwrap();
+    }
+}
+
 async fn a_dropped_incoming_flow_is_declined(world: &World) {
     let sides = world.sides().await;
     let dial = async {
@@ -217,7 +263,7 @@ async fn an_incoming_flow_whose_dialler_has_gone(world: &World) {
     let mut dial = sides.dial().sender::<String, _>(Raw).into_future();
     let incoming = {
         let mut accept = std::pin::pin!(sides.endpoint.accept());
-        futures_lite::future::or(async { Some(accept.as_mut().await.unwrap()) }, async {
+        or(async { Some(accept.as_mut().await.unwrap()) }, async {
             let _ = (&mut dial).await;
             None
         })

@@ -41,6 +41,35 @@ fn a_renewed_certificate_ends_no_flow_and_is_what_others_see() {
 }
 
 #[test]
+fn a_certificate_shows_how_long_it_lasts() {
+    let mut world = World::new(1);
+    let leaf = Leaf::default().dns("a").dns("alias");
+    let leaf = leaf.valid(
+        NOW - Duration::from_secs(100),
+        NOW + Duration::from_secs(100),
+    );
+    let credentials = world.ca.credentials(&leaf);
+    world.start_as("a", &credentials, &[], |_| {});
+    let shown = |world: &mut World| {
+        let certificate = world.node("a").snapshot().certificate;
+        assert_eq!(certificate.cas, 1);
+        let left = certificate.expires_in.unwrap();
+        (left.as_secs(), certificate.is_overdue)
+    };
+    assert_eq!(shown(&mut world), (100, false));
+    // The wall clock is what the last turn was told: there is one every few seconds.
+    for (passed, least, is_overdue) in [(55, 45, false), (10, 35, true), (60, 0, true)] {
+        world.run_for(Duration::from_secs(passed));
+        let (left, overdue) = shown(&mut world);
+        assert!((least..least + 5).contains(&left), "{left} s left");
+        assert_eq!(overdue, is_overdue, "{left} s left");
+    }
+    let renewed = world.ca.credentials(&lasting("a", DAY));
+    world.node("a").replace_credentials(renewed).unwrap();
+    assert!(!shown(&mut world).1);
+}
+
+#[test]
 fn a_change_of_ca_in_three_steps_ends_no_flow() {
     let mut world = World::of(1, &["a", "b", "c"]);
     let ends = flow(&mut world);

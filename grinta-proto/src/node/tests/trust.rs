@@ -6,7 +6,10 @@ use bytes::BytesMut;
 
 use crate::name::FabricName;
 use crate::node::testing::{Guise, World, node_name, request};
-use crate::node::{ConnectError, Counters, DialCause, DialRequest, DialStage, JoinError};
+use crate::node::{
+    Admission, ConnectError, Counters, DialCause, DialRequest, DialStage, JoinError,
+};
+use crate::rules;
 use crate::tls::testing::{DAY, Leaf, NOW, TestCa};
 use crate::tls::{Credentials, Der, TlsFailure};
 use crate::wire::code::Code;
@@ -246,4 +249,53 @@ fn a_second_node_of_our_name_is_refused() {
         world.stranger("twin").closed(),
         Some(Code::IdentityConflict)
     );
+}
+
+#[test]
+fn who_is_not_admitted_is_told_the_rule_and_takes_no_part() {
+    let mut world = World::of(1, &["a", "b"]);
+    for name in ["a", "b"] {
+        let rule = rules::only_nodes(["a", "b", "c"]);
+        world.node(name).set_admission(Admission::by(rule));
+    }
+    world.start("c", &["a"]);
+    world.join("c").unwrap();
+    world.start("d", &["a"]);
+    let ConnectError::Refused { code, reason } = why(world.join("d")) else {
+        panic!("it is refused");
+    };
+    assert_eq!(code, Code::NotAdmitted);
+    assert!(reason.contains("d is not on the list"), "{reason}");
+    world.run_for(Duration::from_secs(2));
+    assert!(world.node("a").counters().connections_refused > 0);
+    assert_eq!(world.node("a").members().count(), 2);
+}
+
+#[test]
+fn nobody_joins_through_those_whom_it_would_not_admit() {
+    let mut world = World::of(1, &["a"]);
+    world.start("b", &["a"]);
+    let rule = rules::only_certified_under(["spiffe://prod/"]);
+    world.node("b").set_admission(Admission::by(rule));
+    let error = why(world.join("b"));
+    assert!(matches!(error, ConnectError::NotAdmitted { .. }), "{error}");
+    world.run_for(Duration::from_secs(2));
+    assert_eq!(world.node("a").members().count(), 0);
+}
+
+#[test]
+fn a_rule_sees_every_alternative_name_of_the_certificate() {
+    let mut world = World::of(1, &["a"]);
+    let rule = rules::only_certified_under(["web.", "spiffe://prod/web/"]);
+    world.node("a").set_admission(Admission::by(rule));
+    for (name, uri, is_admitted) in [
+        ("b", "spiffe://prod/web/b", true),
+        ("c", "spiffe://prod/db/c", false),
+        ("d", "https://spiffe://prod/web/", false),
+    ] {
+        let leaf = Leaf::default().dns(name).uri(uri);
+        let credentials = world.ca.credentials(&leaf);
+        world.start_as(name, &credentials, &["a"], |_| {});
+        assert_eq!(world.join(name).is_ok(), is_admitted, "{uri}");
+    }
 }
