@@ -609,6 +609,37 @@ mod tests {
     }
 
     #[test]
+    fn a_packet_longer_than_any_node_sends_is_malformed() {
+        let mut packet = SwimPacket {
+            header: SwimHeader {
+                source: identity_of("a", 1),
+                incarnation: 0,
+                destination: identity_of("b", 1),
+                kind: SwimKind::Gossip,
+            },
+            updates: Vec::new(),
+        };
+        let decoded = |packet: &SwimPacket| {
+            let message = ControlMessage::Swim(packet.clone());
+            ControlMessage::decode(&encoded(&message)).map(drop)
+        };
+        let length = |packet: &SwimPacket| generated::SwimPacket::from(packet).encoded_len();
+        while length(&packet) <= DATAGRAM_LEN_MAX {
+            assert_eq!(decoded(&packet), Ok(()));
+            packet.updates.push(MemberUpdate {
+                identity: identity_of("a", 1),
+                incarnation: 0,
+                health: Health::Alive,
+            });
+        }
+        let too_long = FieldFault::TooLong {
+            length: length(&packet),
+            limit: DATAGRAM_LEN_MAX,
+        };
+        assert_eq!(decoded(&packet), Err(too_long.at("ControlMessage", "swim")));
+    }
+
+    #[test]
     fn labels_have_bounds() {
         let labels = |count: usize, key: usize, value: usize| -> Labels {
             let entries = (0..count).map(|n| (format!("{n:0key$}"), "v".repeat(value)));

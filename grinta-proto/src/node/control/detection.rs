@@ -11,7 +11,7 @@ use super::identity::{Guard, Verdict};
 use super::leave::Life;
 use super::members::Entry;
 use super::swim::{self, Outcome, SwimTimer};
-use super::{Channel, Control, ControlEvent, ControlOutput, ControlTimer, Identity, Violation};
+use super::{Channel, Control, ControlEvent, ControlOutput, ControlTimer, Identity};
 use crate::mutant::mutant;
 use crate::name::{NodeName, Session};
 use crate::node::event::MemberEvent;
@@ -30,12 +30,7 @@ pub(super) struct Hearsay {
 }
 
 impl Control {
-    pub(super) fn handle_swim(
-        &mut self,
-        now: Instant,
-        from: &NodeName,
-        mut packet: SwimPacket,
-    ) -> Result<(), Violation> {
+    pub(super) fn handle_swim(&mut self, now: Instant, mut packet: SwimPacket) {
         let ours = self.swim.identity().clone();
         let header = &packet.header;
         let mut verdicts = Vec::new();
@@ -65,10 +60,7 @@ impl Control {
             members.is_news(update) && (room > 0 || members.get(&update.identity.name).is_some())
         });
         let is_suspected = packet.updates.iter().any(|update| update.identity == ours);
-        let outcome = self
-            .swim
-            .handle_packet(&packet)
-            .map_err(|swim::PacketTooLong| Violation::PacketTooLong { from: from.clone() })?;
+        let outcome = self.swim.handle_packet(&packet);
         self.absorb(
             now,
             outcome,
@@ -83,7 +75,6 @@ impl Control {
         for (verdict, theirs) in verdicts {
             self.follow(now, verdict, Some(shown(&theirs)));
         }
-        Ok(())
     }
 
     /// Answers whoever says that this node is suspect. foca tells its refutation to a few at

@@ -9,7 +9,7 @@ use super::resolve::{QueryError, QueryId, QueryReport};
 use crate::name::{EndpointName, NodeName, Session};
 use crate::node::event::{MemberEvent, NameEvent};
 use crate::wire::code::Code;
-use crate::wire::control::{ControlMessage, DATAGRAM_LEN_MAX};
+use crate::wire::control::ControlMessage;
 
 /// Who a node is: its name, where to dial it, and which run of its process it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -197,12 +197,6 @@ pub enum Violation {
         /// Its value.
         most: usize,
     },
-    /// Its packet is longer than any node sends.
-    #[error("{from} sent a packet of failure detection over {DATAGRAM_LEN_MAX} bytes")]
-    PacketTooLong {
-        /// The peer.
-        from: NodeName,
-    },
 }
 
 impl Violation {
@@ -211,7 +205,7 @@ impl Violation {
     pub const fn code(&self) -> Code {
         match self {
             Self::TooManyNames { .. } => Code::TooManyNames,
-            Self::ForeignSource { .. } | Self::PacketTooLong { .. } => Code::ControlViolation,
+            Self::ForeignSource { .. } => Code::ControlViolation,
         }
     }
 }

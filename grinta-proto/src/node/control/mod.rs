@@ -238,9 +238,7 @@ impl Control {
             }
             (_, ControlMessage::Leave(identity)) => self.handle_leave(now, from, identity),
             (Life::Leaving { .. }, _) => return Ok(()),
-            (Life::Present, ControlMessage::Swim(packet)) => {
-                self.handle_swim(now, from, packet)?;
-            }
+            (Life::Present, ControlMessage::Swim(packet)) => self.handle_swim(now, packet),
             (Life::Present, ControlMessage::Rumour(rumour)) => {
                 handled = self.handle_rumour(now, from, rumour);
             }

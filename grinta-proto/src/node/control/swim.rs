@@ -86,28 +86,20 @@ impl Swim {
     /// Takes a packet that a member sent. Packets to an earlier identity of this node are taken as
     /// meant for the present one, so that the answer tells of it; but not the news that the
     /// earlier one is held down, which is no news.
-    pub(super) fn handle_packet(&mut self, packet: &SwimPacket) -> Result<Outcome, PacketTooLong> {
+    pub(super) fn handle_packet(&mut self, packet: &SwimPacket) -> Outcome {
         let ours = self.identity();
         let mut header = generated::SwimHeader::from(&packet.header);
-        let mut updates = packet.updates.as_slice();
-        let mut bytes = encode_packet(&header, updates)?;
         if packet.header.destination != *ours {
             if packet.header.kind == SwimKind::TurnUndead
                 || packet.header.destination.name != ours.name
             {
-                return Ok(Outcome::default());
+                return Outcome::default();
             }
             header.destination = Some(ours.into());
-            // The present identity may be a few bytes longer than the earlier one.
-            bytes = loop {
-                match (encode_packet(&header, updates), updates.split_last()) {
-                    (Err(PacketTooLong), Some((_, fewer))) => updates = fewer,
-                    (encoded, _) => break encoded?,
-                }
-            };
         }
+        let bytes = encode_packet(&header, &packet.updates);
         let result = self.foca.handle_data(&bytes, &mut self.ears);
-        Ok(self.outcome(result))
+        self.outcome(result)
     }
 
     /// Takes what another way than foca's brought to light.
@@ -185,10 +177,6 @@ impl Swim {
         }
     }
 }
-
-/// A packet is longer than any node sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct PacketTooLong;
 
 /// The order in which foca wants timers of one deadline to fire, for [`Timers::arm_ranked`].
 ///

@@ -12,8 +12,8 @@ use prost::{DecodeError, Message};
 
 use super::protobuf::{bounded, check_count, name, required, too_large};
 use super::{
-    BUCKETS_MAX, CLAIMS_MAX, ControlMessage, ENTRIES_MAX, LABELS_MAX, MemberIdentity, NameHeads,
-    NamePull, Names, Rumour, SwimPacket, UPDATES_MAX,
+    BUCKETS_MAX, CLAIMS_MAX, ControlMessage, DATAGRAM_LEN_MAX, ENTRIES_MAX, LABELS_MAX,
+    MemberIdentity, NameHeads, NamePull, Names, Rumour, SwimPacket, UPDATES_MAX,
 };
 use crate::name::Session;
 use crate::wire::claims::{OwnerDelta, OwnerHead, Version};
@@ -74,6 +74,11 @@ pub(super) fn control_message(bytes: &[u8]) -> Result<ControlMessage, MalformedM
 
 fn swim_packet(bytes: &[u8]) -> Result<SwimPacket, MalformedMessage> {
     const MESSAGE: &str = "SwimPacket";
+    let length = bytes.len();
+    if length > DATAGRAM_LEN_MAX {
+        let limit = DATAGRAM_LEN_MAX;
+        return Err(FieldFault::TooLong { length, limit }.at("ControlMessage", "swim"));
+    }
     let packet: generated::SwimPacket = rest(MESSAGE, bytes, &[&UPDATES])?;
     Ok(SwimPacket {
         header: required(packet.header, MESSAGE, "header")?,

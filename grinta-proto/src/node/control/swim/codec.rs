@@ -7,7 +7,7 @@ use bytes::{Buf, BufMut};
 use foca::{Codec, Header, Member, Message, State};
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, key_len};
 
-use super::{PACKET_LEN_MAX, PacketTooLong, SwimIdentity};
+use super::{PACKET_LEN_MAX, SwimIdentity};
 use crate::wire::control::{
     Health, MemberIdentity, MemberUpdate, SwimHeader, SwimKind, SwimPacket,
 };
@@ -107,34 +107,27 @@ fn get_field<M: prost::Message + Default>(
     }
 }
 
-pub(super) fn encode_packet(
-    header: &generated::SwimHeader,
-    updates: &[MemberUpdate],
-) -> Result<Vec<u8>, PacketTooLong> {
+/// A packet as foca takes it, with as many of the updates as fit. What a packet says is changed a
+/// little on its way to foca, and may take a few bytes more than when it came.
+pub(super) fn encode_packet(header: &generated::SwimHeader, updates: &[MemberUpdate]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(PACKET_LEN_MAX);
-    put_packet(header, updates, &mut (&mut bytes).limit(PACKET_LEN_MAX))
-        .map_err(|_| PacketTooLong)?;
-    Ok(bytes)
-}
-
-fn put_packet(
-    header: &generated::SwimHeader,
-    updates: &[MemberUpdate],
-    buffer: &mut impl BufMut,
-) -> Result<(), CodecError> {
-    put_field(HEADER_FIELD, header, buffer)?;
-    let count = u16::try_from(updates.len()).map_err(|_| CodecError::Full)?;
-    if count == 0 {
-        return Ok(());
+    put_field(HEADER_FIELD, header, &mut bytes).expect("a Vec grows");
+    if updates.is_empty() {
+        return bytes;
     }
-    if buffer.remaining_mut() < size_of::<u16>() {
-        return Err(CodecError::Full);
-    }
-    buffer.put_u16(count);
+    let count_at = bytes.len();
+    bytes.put_u16(0);
+    let mut count = 0_u16;
     for update in updates {
-        put_field(UPDATE_FIELD, &generated::MemberUpdate::from(update), buffer)?;
+        let update = generated::MemberUpdate::from(update);
+        let room = PACKET_LEN_MAX.saturating_sub(bytes.len());
+        if put_field(UPDATE_FIELD, &update, &mut (&mut bytes).limit(room)).is_err() {
+            break;
+        }
+        count += 1;
     }
-    Ok(())
+    bytes[count_at..count_at + size_of::<u16>()].copy_from_slice(&count.to_be_bytes());
+    bytes
 }
 
 pub(super) fn decode_packet(mut data: &[u8]) -> Result<SwimPacket, CodecError> {

@@ -7,7 +7,9 @@ use super::super::*;
 use super::{endpoint, seconds};
 use crate::node::event::MemberState;
 use crate::wire::claims::{Claim, ClaimState, OwnerDelta, Stamp, Version};
-use crate::wire::control::{Rumour, SwimHeader, SwimKind, SwimPacket};
+use crate::wire::control::{
+    DATAGRAM_LEN_MAX, MemberRecord, Rumour, SwimHeader, SwimKind, SwimPacket,
+};
 
 #[test]
 fn patience_and_repetition_follow_the_size_of_the_fabric() {
@@ -91,6 +93,64 @@ fn whoever_was_cut_off_from_a_member_takes_it_down_for_nobody_else() {
         assert_eq!(world.node(3).control.swim.identity().bump, 0);
         world.check();
     }
+}
+
+#[test]
+fn a_full_packet_is_no_longer_for_being_doubted() {
+    let mut world = World::of(96, 2);
+    world.run(seconds(5));
+    let of = |world: &World, index: usize| world.node(index).control.swim.identity().clone();
+    let absent = |index| MemberIdentity {
+        name: name(index),
+        address: address(index),
+        session: Session(1),
+        bump: 0,
+    };
+    let known = |index| MemberRecord {
+        identity: absent(index),
+        incarnation: 300,
+        health: Health::Alive,
+        labels: None,
+        gone_for: Duration::ZERO,
+    };
+    let members = ControlMessage::Members((2..60).map(known).collect());
+    world
+        .act(0, |control, now, _| {
+            control.handle_message(now, &name(1), members)
+        })
+        .unwrap();
+    // What is known here of a member that is said to be down is longer than what was said.
+    let mut packet = SwimPacket {
+        header: SwimHeader {
+            source: of(&world, 1),
+            incarnation: 0,
+            destination: of(&world, 0),
+            kind: SwimKind::Gossip,
+        },
+        updates: Vec::new(),
+    };
+    let is_full =
+        |packet: &SwimPacket| ControlMessage::Swim(packet.clone()).encoded_len() > DATAGRAM_LEN_MAX;
+    let mut indices = 2..60;
+    while !is_full(&packet) {
+        packet.updates.push(MemberUpdate {
+            identity: absent(indices.next().unwrap()),
+            incarnation: 0,
+            health: Health::Down,
+        });
+    }
+    packet.updates.pop();
+    let said = packet.updates.len();
+    world
+        .act(0, |control, now, _| {
+            control.handle_message(now, &name(1), ControlMessage::Swim(packet))
+        })
+        .unwrap();
+    let control = &world.node(0).control;
+    let suspects = (2..60).filter_map(|index| control.member(&name(index)));
+    let suspects = suspects.filter(|member| member.state == MemberState::Suspect);
+    let suspects = suspects.count();
+    assert!((said / 2..said).contains(&suspects), "{suspects} of {said}");
 }
 
 #[test]
