@@ -37,7 +37,10 @@ impl Node {
             attempt.node == *node && matches!(attempt.cause, DialCause::Refused { .. })
         });
         let member = self.control.member(node)?;
-        let is_back = member.state.is_active() && member.session > session && !has_answered;
+        // Its names may come to be void before it is heard to be up again.
+        let named = self.control.directory().head(node).session;
+        let is_later = member.session.max(named) > session;
+        let is_back = member.state.is_active() && is_later && !has_answered;
         is_back.then_some((member.name, member.address))
     }
 

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
-use crate::node::testing::{World, accepted, node_name, request};
+use crate::name::Session;
+use crate::node::control::Resolution;
+use crate::node::testing::{World, accepted, endpoint_name, node_name, request};
 use crate::node::{
     DialCause, DialError, DialId, DialRequest, Dialled, Event, FlowLoss, FlowReadError,
     FlowWriteError, UnknownName,
 };
+use crate::wire::claims::{OwnerDelta, Version};
 use crate::wire::code::Code;
+use crate::wire::control::{ControlMessage, Names};
 use crate::wire::stream::RefusalReason;
 
 #[test]
@@ -284,3 +288,34 @@ fn is_not_found(error: &DialError) -> bool {
 const PROBE_INTERVAL: Duration = Duration::from_millis(200);
 /// A probe round, its suspicion, and the idle time-out, by the preset for tests.
 const DETECTION_MAX: Duration = Duration::from_secs(4);
+
+/// What a node says of its names, and that it is up again, are two messages: either may come first.
+#[test]
+fn a_holder_whose_names_are_void_is_asked_before_it_is_heard_to_be_up_again() {
+    let mut world = World::of(1, &["a", "b", "c"]);
+    let endpoint = world.serve("b", "service", "a");
+    let ends = world.flow("a", "b", (endpoint, "service"));
+    world.exchange(ends);
+    let session = Session(world.session_of("a", "b").0 + 1);
+    let nothing = OwnerDelta {
+        owner: node_name("b"),
+        session,
+        after: Version(0),
+        upto: Version(0),
+        floor: Version(0),
+        claims: Vec::new(),
+    };
+    let names = ControlMessage::Names(Names {
+        deltas: vec![nothing],
+        heads: Vec::new(),
+        token: 0,
+        truncated: false,
+    });
+    let now = world.now;
+    let control = &mut world.node("a").control;
+    control.handle_message(now, &node_name("c"), names).unwrap();
+    let known = world.node("a").resolve(&endpoint_name("service"));
+    assert_eq!(known, Resolution::NotFound);
+    assert!(world.session_of("a", "b") < session);
+    world.flow("a", "b", (endpoint, "service"));
+}
