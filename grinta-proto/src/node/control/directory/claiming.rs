@@ -16,7 +16,7 @@ pub enum ClaimMode {
     #[default]
     Exclusive,
     /// To serve the name alone; while another serves it the claim stands by, and takes over
-    /// ([`Change::Promoted`]) when all older ones are released or go down.
+    /// ([`Change::Promoted`](super::Change::Promoted)) when all older ones are released or go down.
     Standby,
     /// To serve the name beside all others that share it; refused while another serves it alone.
     Shared,
