@@ -169,11 +169,12 @@ pub use node::{
     OpenedBy, Presence, ShutdownReport, Snapshot, Standing, Transmit, UsageSnapshot,
 };
 pub use share::{InvalidShare, Share};
+pub use shell::builder::{Builder, StartError};
 pub use shell::call::{Call, CallError, Caller, Calls, Request, Responder};
 pub use shell::dial::{Asking, BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
 pub use shell::driver::Driver;
 pub use shell::endpoint::{AcceptError, Endpoint, EndpointError, Incoming, OpenEndpoint};
-pub use shell::fabric::{Builder, Elapsed, Fabric, StartError};
+pub use shell::fabric::{Elapsed, Fabric};
 pub use shell::fan_out::{FanOut, FanOutError, Outcome, Outcomes};
 pub use shell::flow::{
     ByteReader, ByteStream, ByteWriter, Flow, Path, Permit, ReceiveError, Receiver, SendCause,

@@ -3,6 +3,7 @@
 //! Nothing here depends on a runtime: there are wakers and one mutex per fabric, but no socket,
 //! clock, timer or spawn. Those come through [`Io`](io::Io).
 
+pub(crate) mod builder;
 pub(crate) mod call;
 pub(crate) mod dial;
 pub(crate) mod driver;
