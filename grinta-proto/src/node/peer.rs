@@ -10,15 +10,13 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use quinn_proto::{
-    Connection, ConnectionError, ConnectionEvent, ConnectionHandle, ConnectionStats, Dir,
-    EndpointEvent, Event, Side, StreamId,
+    Connection, ConnectionError, ConnectionEvent, ConnectionHandle, ConnectionStats, EndpointEvent,
+    Event, StreamId,
 };
-use rustls::pki_types::CertificateDer;
 
 use crate::config::Limits;
-use crate::mutant::mutant;
 use crate::name::NodeName;
 use crate::node::congestion::WindowRelease;
 use crate::node::dial::DialId;
@@ -28,13 +26,13 @@ use crate::node::flow::{Flow, varint};
 use crate::node::quic::NewConnection;
 use crate::node::snapshot::ConnectionStage;
 use crate::node::timers::TimerKey;
-use crate::tls;
 use crate::wire::code::Code;
 use crate::wire::stream::{FlowAnswer, Hello, OpenFlow};
 
 use self::control_stream::ControlStream;
 
 mod control_stream;
+mod greeting;
 mod streams;
 
 /// Names a connection; never used twice.
@@ -346,26 +344,6 @@ impl Peer {
 
     // What the node wants.
 
-    /// The greeting is good: the peer is up. A server answers with its own `Hello`.
-    pub(crate) fn welcome(&mut self, now: Instant, name: NodeName, surroundings: Surroundings<'_>) {
-        let greeted = std::mem::replace(&mut self.stage, Stage::Handshaking);
-        let Stage::Greeted { mut control } = greeted else {
-            self.stage = greeted;
-            return;
-        };
-        if self.connection.side() == Side::Server {
-            control.send(
-                encode(surroundings.hello),
-                surroundings.limits.control_queue_max,
-            );
-        }
-        self.stage = Stage::Up { name, control };
-        self.settle_handshake();
-        self.read_control(now, surroundings);
-        self.accept_streams(surroundings);
-        self.flush(surroundings.limits);
-    }
-
     /// Notes when a connection that is coming up has had its time.
     pub(crate) const fn set_handshake_timer(&mut self, timer: TimerKey) {
         self.handshake_timer = Some(timer);
@@ -415,72 +393,6 @@ impl Peer {
         Ok(())
     }
 
-    fn begin_greeting(&mut self, now: Instant, surroundings: Surroundings<'_>) {
-        let certified = match self.certified_names() {
-            Ok(certified) => certified,
-            Err(error) => return self.fail(now, Code::NameNotCertified, error),
-        };
-        if let Some(Target::Node(expected, _)) = &self.target
-            && !certified.contains(expected)
-        {
-            let error = ConnectError::NameMismatch {
-                dialled: expected.clone(),
-                certified,
-            };
-            return self.fail(now, Code::NameMismatch, error);
-        }
-        let control = match self.connection.side() {
-            Side::Server => None,
-            Side::Client => {
-                let Some(stream) = self.connection.streams().open(Dir::Bi) else {
-                    if !self.connection.is_closed() {
-                        let error = violation("it allows no control stream");
-                        self.fail(now, Code::ControlViolation, error);
-                    }
-                    return;
-                };
-                let limits = surroundings.limits;
-                let mut control = ControlStream::new(stream, limits.control_frame_len_max);
-                control.send(encode(surroundings.hello), limits.control_queue_max);
-                Some(control)
-            }
-        };
-        self.stage = Stage::Greeting { certified, control };
-        self.accept_control(surroundings);
-        self.read_control(now, surroundings);
-    }
-
-    /// What the peer proved itself with, leaf first; nothing before that.
-    pub(crate) fn certificate_chain(&self) -> Vec<CertificateDer<'static>> {
-        let identity = self.connection.crypto_session().peer_identity();
-        let chain = identity.and_then(|identity| identity.downcast().ok());
-        chain.map(|chain| *chain).unwrap_or_default()
-    }
-
-    fn certified_names(&self) -> Result<Vec<NodeName>, ConnectError> {
-        let chain = self.certificate_chain();
-        let leaf = chain.first();
-        let leaf = leaf.expect("mutual TLS ends with a certificate on each side");
-        tls::certified_names(leaf).map_err(|error| ConnectError::Certificate {
-            reason: error.to_string(),
-        })
-    }
-
-    /// The first stream that a client opens is the control stream.
-    fn accept_control(&mut self, surroundings: Surroundings<'_>) {
-        if let Stage::Greeting {
-            control: control @ None,
-            ..
-        } = &mut self.stage
-            && let Some(stream) = self.connection.streams().accept(Dir::Bi)
-        {
-            *control = Some(ControlStream::new(
-                stream,
-                surroundings.limits.control_frame_len_max,
-            ));
-        }
-    }
-
     /// Reads the control stream on: `Hello` first, then frames for the node.
     fn read_control(&mut self, now: Instant, surroundings: Surroundings<'_>) {
         loop {
@@ -512,25 +424,11 @@ impl Peer {
                 }
             };
             let dialled = self.target.as_ref().and_then(Target::node);
-            match check_hello(&frame, certified, dialled, surroundings.hello) {
+            match greeting::check_hello(&frame, certified, dialled, surroundings.hello) {
                 Ok(hello) => self.note_greeted(hello),
                 Err((code, error)) => return self.fail(now, code, error),
             }
         }
-    }
-
-    fn note_greeted(&mut self, hello: Hello) {
-        let greeting = std::mem::replace(&mut self.stage, Stage::Handshaking);
-        let Stage::Greeting {
-            control: Some(control),
-            ..
-        } = greeting
-        else {
-            self.stage = greeting;
-            return;
-        };
-        self.stage = Stage::Greeted { control };
-        self.events.push_back(PeerEvent::Greeted(hello));
     }
 
     fn receive_datagrams(&mut self) {
@@ -607,58 +505,10 @@ impl std::fmt::Debug for Peer {
     }
 }
 
-/// Reads a `Hello` and holds it against the certificate, the dialled name and our own `Hello`.
-fn check_hello(
-    frame: &[u8],
-    certified: &[NodeName],
-    dialled: Option<&NodeName>,
-    ours: &Hello,
-) -> Result<Hello, (Code, ConnectError)> {
-    let theirs = Hello::decode(frame)
-        .map_err(|error| (Code::ControlViolation, violation(&error.to_string())))?;
-    if theirs.protocol != ours.protocol {
-        let error = ConnectError::WrongProtocol {
-            ours: ours.protocol,
-            theirs: theirs.protocol,
-        };
-        return Err((Code::WrongProtocol, error));
-    }
-    if theirs.fabric != ours.fabric {
-        let error = ConnectError::WrongFabric {
-            ours: ours.fabric.clone(),
-            theirs: theirs.fabric,
-        };
-        return Err((Code::WrongFabric, error));
-    }
-    if !certified.contains(&theirs.node) && !mutant!(IdentityNotBound) {
-        let error = ConnectError::NameNotCertified {
-            claimed: theirs.node,
-            certified: certified.to_vec(),
-        };
-        return Err((Code::NameNotCertified, error));
-    }
-    if let Some(dialled) = dialled
-        && theirs.node != *dialled
-    {
-        let error = ConnectError::NameMismatch {
-            dialled: dialled.clone(),
-            certified: certified.to_vec(),
-        };
-        return Err((Code::NameMismatch, error));
-    }
-    Ok(theirs)
-}
-
 fn violation(reason: &str) -> ConnectError {
     ConnectError::Violation {
         reason: reason.to_owned(),
     }
-}
-
-fn encode(hello: &Hello) -> Bytes {
-    let mut frame = BytesMut::new();
-    hello.encode(&mut frame);
-    frame.freeze()
 }
 
 /// The most that one UDP send takes, whatever its segments.
