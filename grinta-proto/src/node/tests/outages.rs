@@ -6,7 +6,7 @@ use crate::name::Session;
 use crate::node::control::Resolution;
 use crate::node::testing::{World, accepted, endpoint_name, node_name, request};
 use crate::node::{
-    DialCause, DialError, DialId, DialRequest, Dialled, Event, FlowLoss, FlowReadError,
+    DialCause, DialError, DialId, DialRequest, Dialled, EndpointId, Event, FlowLoss, FlowReadError,
     FlowWriteError, UnknownName,
 };
 use crate::wire::claims::{OwnerDelta, Version};
@@ -211,11 +211,7 @@ fn a_server_that_restarts_at_another_address_is_reached_by_the_next_dial() {
         let endpoint = world.serve("b", "service", "a");
         let ends = world.flow("a", "b", (endpoint, "service"));
         world.exchange(ends);
-        world.crash("b");
-        world.relocate("b");
-        world.start("b", &["c"]);
-        world.join("b").unwrap();
-        let endpoint = world.claim("b", "service", 4).unwrap();
+        let endpoint = restart_elsewhere(&mut world);
         // What the dialler knows is the old address, or already the new one, but no new claim.
         let dial = world.node("a").dial(DialRequest {
             timeout: Duration::from_secs(10),
@@ -238,6 +234,15 @@ fn a_server_that_restarts_at_another_address_is_reached_by_the_next_dial() {
     }
 }
 
+/// The server crashes, and its next run begins at another address, beside a third node.
+fn restart_elsewhere(world: &mut World) -> EndpointId {
+    world.crash("b");
+    world.relocate("b");
+    world.start("b", &["c"]);
+    world.join("b").unwrap();
+    world.claim("b", "service", 4).unwrap()
+}
+
 /// Among many it may be long until the server itself gets in touch with a node that has a connection
 /// to its earlier run: it is gossip that tells of it.
 #[test]
@@ -250,11 +255,7 @@ fn a_server_that_restarts_among_many_is_reached_over_no_connection_to_its_earlie
         let endpoint = world.serve("b", "service", "a");
         let ends = world.flow("a", "b", (endpoint, "service"));
         world.exchange(ends);
-        world.crash("b");
-        world.relocate("b");
-        world.start("b", &["c"]);
-        world.join("b").unwrap();
-        let endpoint = world.claim("b", "service", 4).unwrap();
+        let endpoint = restart_elsewhere(&mut world);
         let begun = world.now;
         let dial = world.dial("a", "service");
         world.accept("b", endpoint);
