@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use quinn_proto::crypto::rustls::QuicClientConfig;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName,
     DnType, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SerialNumber,
@@ -12,7 +13,11 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName as SubjectDer, Error, SignatureScheme};
+use rustls::time_provider::TimeProvider;
+use rustls::version::TLS13;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, DistinguishedName as SubjectDer, Error, SignatureScheme,
+};
 
 use grinta_proto::{Credentials, Der};
 
@@ -164,6 +169,32 @@ impl Gullible {
         Self { provider }
     }
 
+    /// TLS for a client that shows this certificate, if any, and believes everybody; `clock` tells
+    /// TLS the time, which nobody here asks for.
+    ///
+    /// # Panics
+    /// If the provider cannot do TLS 1.3 over QUIC.
+    #[must_use]
+    pub fn client(
+        self: &Arc<Self>,
+        leaf: Option<&Leaf>,
+        clock: Arc<dyn TimeProvider>,
+    ) -> Arc<QuicClientConfig> {
+        let builder = ClientConfig::builder_with_details(Arc::clone(&self.provider), clock)
+            .with_protocol_versions(&[&TLS13])
+            .expect("the provider has TLS 1.3")
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::clone(self) as _);
+        let mut client = match leaf {
+            None => builder.with_no_client_auth(),
+            Some(leaf) => builder
+                .with_client_auth_cert(vec![leaf.certificate().clone()], leaf.key())
+                .expect("the key is the certificate's"),
+        };
+        client.alpn_protocols = vec![PROTOCOL.to_vec()];
+        Arc::new(QuicClientConfig::try_from(client).expect("the provider does QUIC"))
+    }
+
     fn schemes(&self) -> Vec<SignatureScheme> {
         let known = self.provider.signature_verification_algorithms;
         known.supported_schemes()
@@ -254,3 +285,6 @@ fn key_pair(seed: [u8; 32]) -> KeyPair {
     der.extend(seed);
     KeyPair::try_from(der).expect("any seed makes a key")
 }
+
+/// What the default fabric's nodes speak.
+pub const PROTOCOL: &[u8] = b"grinta/1/default";

@@ -8,7 +8,9 @@ use grinta_proto::{
     AcceptError, Code, Config, Endpoint, Fabric, Flow, FlowLoss, Raw, ReceiveError, Receiver,
     SendCause,
 };
-use grinta_tests::{Host, Simulation};
+use grinta_tests::Simulation;
+
+use crate::join;
 
 type Talk = Flow<Vec<u8>, Vec<u8>>;
 
@@ -87,25 +89,6 @@ fn a_name_that_is_lost_ends_no_flow() {
         sender.finish().await.unwrap();
         assert_eq!(theirs.recv().await, Ok(None));
     });
-}
-
-/// Starts a node on each host; they join through the first.
-async fn join<const N: usize>(
-    hosts: &[Host; N],
-    configure: impl Fn(&mut Config) + Copy,
-) -> [Fabric; N] {
-    let mut fabrics = Vec::new();
-    for host in hosts {
-        let builder = host.builder().test().configure(configure);
-        let builder = match fabrics.is_empty() {
-            true => builder,
-            false => builder.neighbour(format!("{}:7400", hosts[0].name())),
-        };
-        let fabric = host.start(builder).await.unwrap();
-        fabric.join().await.unwrap();
-        fabrics.push(fabric);
-    }
-    fabrics.try_into().unwrap()
 }
 
 async fn open(client: &Fabric, endpoint: &Endpoint) -> (Talk, Talk) {

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use futures_lite::future::{poll_once, zip};
 use grinta_proto::{
-    AcceptError, Choice, Config, Endpoint, EndpointError, EndpointRefusal, Fabric, NodeName, Path,
-    Raw, Resolution, Standing,
+    AcceptError, Choice, Endpoint, EndpointError, EndpointRefusal, Fabric, NodeName, Path, Raw,
+    Resolution, Standing,
 };
-use grinta_tests::{Host, Simulation};
+use grinta_tests::Simulation;
+
+use crate::join;
 
 #[test]
 fn what_resolve_tells_of_a_name_from_its_first_moment_to_its_last() {
@@ -169,22 +171,6 @@ fn a_node_at_its_limit_of_names_is_told_at_the_claim_and_until_it_gives_one_up()
         .await;
         one.endpoint("fourth").await.unwrap();
     });
-}
-
-/// Starts a node on each host; they join through the first.
-async fn join<const N: usize>(hosts: &[Host; N], configure: fn(&mut Config)) -> [Fabric; N] {
-    let mut fabrics = Vec::new();
-    for host in hosts {
-        let builder = host.builder().test().configure(configure);
-        let builder = match fabrics.is_empty() {
-            true => builder,
-            false => builder.neighbour(format!("{}:7400", hosts[0].name())),
-        };
-        let fabric = host.start(builder).await.unwrap();
-        fabric.join().await.unwrap();
-        fabrics.push(fabric);
-    }
-    fabrics.try_into().unwrap()
 }
 
 /// Dials the service, and tells where that led.

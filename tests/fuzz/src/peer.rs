@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use grinta_tests::pki::{Gullible, Leaf};
+use grinta_tests::pki::{Gullible, Leaf, PROTOCOL};
 use quinn_proto::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn_proto::{
     ClientConfig, Connection, ConnectionHandle, DatagramEvent, Dir, Endpoint, EndpointConfig,
@@ -14,6 +14,7 @@ use quinn_proto::{
 };
 use ring::{hkdf, hmac};
 use rustls::crypto::CryptoProvider;
+use rustls::time_provider::DefaultTimeProvider;
 use rustls::version::TLS13;
 
 use crate::world::Datagram;
@@ -253,19 +254,7 @@ struct Tls {
 impl Tls {
     fn new(leaf: Option<&Leaf>, provider: &Arc<CryptoProvider>) -> Self {
         let gullible = Arc::new(Gullible::new(Arc::clone(provider)));
-        let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(provider))
-            .with_protocol_versions(&[&TLS13])
-            .expect("the provider has TLS 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::clone(&gullible) as _);
-        let mut client = match leaf {
-            None => builder.with_no_client_auth(),
-            Some(leaf) => builder
-                .with_client_auth_cert(vec![leaf.certificate().clone()], leaf.key())
-                .expect("the key is the certificate's"),
-        };
-        client.alpn_protocols = vec![PROTOCOL.to_vec()];
-        let client = QuicClientConfig::try_from(client).expect("the provider does QUIC");
+        let client = gullible.client(leaf, Arc::new(DefaultTimeProvider));
         let server = leaf.map(|leaf| {
             let mut server = rustls::ServerConfig::builder_with_provider(Arc::clone(provider))
                 .with_protocol_versions(&[&TLS13])
@@ -276,11 +265,6 @@ impl Tls {
             server.alpn_protocols = vec![PROTOCOL.to_vec()];
             Arc::new(QuicServerConfig::try_from(server).expect("the provider does QUIC"))
         });
-        Self {
-            client: Arc::new(client),
-            server,
-        }
+        Self { client, server }
     }
 }
-
-const PROTOCOL: &[u8] = b"grinta/1/default";

@@ -340,13 +340,7 @@ impl Attacker {
             .open_port();
         let (mut sent, mut received) = (0, 0);
         for turn in 0.. {
-            // A client of its own each time, so that each packet is a first one.
-            self.subject += 1 << 20;
-            let mut peer = self.peer(None);
-            self.call(&mut peer);
-            let now = self.host.instant();
-            let first = self.entropy.lend(|| peer.turn(now));
-            for (to, datagram) in first {
+            for (to, datagram) in self.first_packets() {
                 sent += datagram.len();
                 self.port.send(Some(victim.address()), to, &datagram);
             }
@@ -368,6 +362,15 @@ impl Attacker {
         }
     }
 
+    /// What begins a handshake, from a client of its own each time.
+    fn first_packets(&mut self) -> Vec<(SocketAddr, Vec<u8>)> {
+        self.subject += 1 << 20;
+        let mut peer = self.peer(None);
+        self.call(&mut peer);
+        let now = self.host.instant();
+        self.entropy.lend(|| peer.turn(now))
+    }
+
     /// Whether the network makes more of what is sent, so that counts say nothing.
     fn is_copied(&self) -> bool {
         let steps = &self.stage.plan.steps;
@@ -385,12 +388,7 @@ impl Attacker {
     /// Begins handshakes, and never goes on with one.
     async fn begin_and_wait(&mut self) {
         loop {
-            self.subject += 1 << 20;
-            let mut peer = self.peer(None);
-            self.call(&mut peer);
-            let now = self.host.instant();
-            let first = self.entropy.lend(|| peer.turn(now));
-            for (to, datagram) in first {
+            for (to, datagram) in self.first_packets() {
                 self.port.send(None, to, &datagram);
             }
             self.host.tell("begins a handshake");

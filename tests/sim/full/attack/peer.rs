@@ -16,7 +16,6 @@ use ring::hmac;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::UnixTime;
 use rustls::time_provider::TimeProvider;
-use rustls::version::TLS13;
 
 use crate::draw::mix;
 use crate::pki::{Gullible, Leaf};
@@ -40,13 +39,14 @@ pub(super) struct Peer {
 impl Peer {
     /// A client that shows this certificate, if any.
     pub(super) fn new(leaf: Option<&Leaf>, provider: &Arc<CryptoProvider>, seed: u64) -> Self {
+        let gullible = Arc::new(Gullible::new(Arc::clone(provider)));
         let key = hmac::Key::new(hmac::HMAC_SHA256, b"peer");
         let mut config = EndpointConfig::new(Arc::new(key));
         config.rng_seed(Some([3; 32]));
         config.cid_generator(move || Box::new(Counted(mix(seed))));
         Self {
             endpoint: Endpoint::new(Arc::new(config), None, true, None),
-            client: client(leaf, provider),
+            client: gullible.client(leaf, Arc::new(Stopped)),
             connections: BTreeMap::new(),
             streams: Vec::new(),
             latest: None,
@@ -146,23 +146,6 @@ impl Peer {
     }
 }
 
-fn client(leaf: Option<&Leaf>, provider: &Arc<CryptoProvider>) -> Arc<QuicClientConfig> {
-    let builder =
-        rustls::ClientConfig::builder_with_details(Arc::clone(provider), Arc::new(Stopped))
-            .with_protocol_versions(&[&TLS13])
-            .expect("the provider has TLS 1.3")
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Gullible::new(Arc::clone(provider))));
-    let mut client = match leaf {
-        None => builder.with_no_client_auth(),
-        Some(leaf) => builder
-            .with_client_auth_cert(vec![leaf.certificate().clone()], leaf.key())
-            .expect("the key is the certificate's"),
-    };
-    client.alpn_protocols = vec![PROTOCOL.to_vec()];
-    Arc::new(QuicClientConfig::try_from(client).expect("the provider does QUIC"))
-}
-
 /// Connection ids without randomness.
 struct Counted(u64);
 
@@ -190,6 +173,3 @@ impl TimeProvider for Stopped {
         Some(UnixTime::since_unix_epoch(UNIX_EPOCH))
     }
 }
-
-/// What the default fabric's nodes speak.
-const PROTOCOL: &[u8] = b"grinta/1/default";
