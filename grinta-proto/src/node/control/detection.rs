@@ -17,7 +17,8 @@ use crate::name::{NodeName, Session};
 use crate::node::event::MemberEvent;
 use crate::wire::claims::Version;
 use crate::wire::control::{
-    ControlMessage, Health, MemberIdentity, MemberUpdate, SwimHeader, SwimKind, SwimPacket,
+    ControlMessage, DATAGRAM_LEN_MAX, Health, MemberIdentity, MemberUpdate, SwimHeader, SwimKind,
+    SwimPacket,
 };
 
 /// What others say that foca has no word for.
@@ -206,12 +207,32 @@ impl Control {
             }
         }
         let channel = channel(&packet.header.kind);
-        self.send_to(&to, ControlMessage::Swim(packet), channel);
+        let message = self.with_suspicion(packet);
+        self.send_to(&to, message, channel);
     }
 
-    /// Reminds a suspect that it is one, until it refutes or is down: it cannot refute what it did
-    /// not hear, and foca tells each change a few times only (the buddy system of Lifeguard,
-    /// Dadgar et al. 2018, without waiting for a ping).
+    /// Puts into a packet for a suspect that it is one. foca tells each change a few times only, to
+    /// anybody: the one who can refute it might hear of it last, or never, while all others count
+    /// its time (the buddy system of Lifeguard, Dadgar et al. 2018).
+    fn with_suspicion(&self, mut packet: SwimPacket) -> ControlMessage {
+        let to = &packet.header.destination;
+        let entry = self.members.get(&to.name);
+        let entry = entry.filter(|it| it.health == Health::Suspect && it.identity == *to);
+        let is_told = packet.updates.iter().any(|it| it.identity == *to);
+        let Some(entry) = entry.filter(|_| !is_told) else {
+            return ControlMessage::Swim(packet);
+        };
+        packet.updates.insert(0, entry.update());
+        let mut message = ControlMessage::Swim(packet);
+        while message.encoded_len() > DATAGRAM_LEN_MAX
+            && let ControlMessage::Swim(packet) = &mut message
+            && packet.updates.pop().is_some()
+        {}
+        message
+    }
+
+    /// Reminds a suspect that it is one, until it refutes or is down: whoever will take it down does
+    /// not wait for a ping that tells it.
     pub(super) fn remind(&mut self, now: Instant, suspect: MemberUpdate) {
         let entry = self.members.get(&suspect.identity.name);
         if entry.is_none_or(|entry| entry.update() != suspect) {

@@ -192,6 +192,44 @@ fn who_missed_a_refutation_gets_it_for_the_asking() {
 }
 
 #[test]
+fn whoever_has_something_to_say_to_a_suspect_tells_it_so() {
+    for seed in 100..110 {
+        let mut world = World::of(seed, 8);
+        world.run(seconds(10));
+        let of = |world: &World, index: usize| world.node(index).control.swim.identity().clone();
+        // The word of node 0, who is cut off then, reaches all but the one whom it is about.
+        world.cut(|index| u8::from(index == 3), 8);
+        for other in [1, 2, 4, 5, 6, 7] {
+            let packet = SwimPacket {
+                header: SwimHeader {
+                    source: of(&world, 0),
+                    incarnation: 0,
+                    destination: of(&world, other),
+                    kind: SwimKind::Gossip,
+                },
+                updates: vec![MemberUpdate {
+                    identity: of(&world, 3),
+                    incarnation: 0,
+                    health: Health::Suspect,
+                }],
+            };
+            world
+                .act(other, |control, now, _| {
+                    control.handle_message(now, &name(0), ControlMessage::Swim(packet))
+                })
+                .unwrap();
+        }
+        world.run(Duration::from_millis(800));
+        world.cut(|index| u8::from(index == 0), 8);
+        world.run(Duration::from_millis(1700));
+        for index in [1, 2, 4, 5, 6, 7] {
+            let state = world.node(index).control.member(&name(3)).unwrap().state;
+            assert_eq!(state, MemberState::Alive, "at {index} with seed {seed}");
+        }
+    }
+}
+
+#[test]
 fn one_meeting_of_two_halves_lets_all_renew_before_the_next_round() {
     for seed in 82..87 {
         let count = 40;
