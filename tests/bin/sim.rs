@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use grinta_tests::{Lines, Outcome, Plan, Swarm, Tier};
+use grinta_tests::{Lines, Plan, Swarm, Tier};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
@@ -39,7 +39,7 @@ enum Call {
     Swarm(SwarmArguments),
     /// Runs one seed or plan. The last line is `hash H`.
     Replay(Box<ReplayArguments>),
-    /// Looks for the least plan that breaks the same invariant, and prints it.
+    /// Looks for the least plan that breaks the same invariant, prints it, and saves it with a test.
     Shrink(ShrinkArguments),
     /// Prints the plan of a seed, or what happens under it, as text or as a picture.
     Show(ShowArguments),
@@ -85,7 +85,7 @@ struct ShrinkArguments {
     /// For how many seconds to look.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Where the plan goes to; to stdout unless said.
+    /// Where the plan is saved; among the regressions of `tests/scenarios/` unless said.
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -161,7 +161,8 @@ fn swarm(arguments: &SwarmArguments) -> ExitCode {
     let tier = swarm.tier;
     let tally = swarm.run(|seed, violation| {
         println!(
-            "seed {seed}: {violation}\n  replay it with: {REPLAY} --seed {seed} --tier {tier}"
+            "seed {seed}: {}\n  replay it with: {REPLAY} --seed {seed} --tier {tier}",
+            violation.report()
         );
     });
     let failed = tally.failed.len();
@@ -193,33 +194,17 @@ fn replay(arguments: ReplayArguments) -> Result<ExitCode, String> {
     let outcome = plan.run(lines);
     let mut holds = outcome.violation.is_none();
     if let Some(violation) = &outcome.violation {
-        println!("{violation}");
+        println!("{}", violation.report());
     }
     if arguments.twice {
         let again = plan.run_again(lines);
         holds &= again == outcome;
-        tell_difference(&outcome, &again);
+        if let Some(first) = outcome.first_difference(&again) {
+            println!("two runs differ: {first}");
+        }
     }
     println!("hash {}", outcome.hash);
     Ok(exit_code(holds))
-}
-
-fn tell_difference(one: &Outcome, other: &Outcome) {
-    if one == other {
-        return;
-    }
-    let differ = |(number, (one, other)): (usize, (&String, &String))| {
-        (one != other).then(|| format!("event {number} was\n  {one}\nand then\n  {other}"))
-    };
-    let first = one
-        .lines
-        .iter()
-        .zip(&other.lines)
-        .enumerate()
-        .find_map(differ);
-    let first =
-        first.unwrap_or_else(|| format!("they had {} and {} events", one.events, other.events));
-    println!("two runs differ: {first}");
 }
 
 fn shrink(arguments: &ShrinkArguments) -> Result<ExitCode, String> {
@@ -229,11 +214,19 @@ fn shrink(arguments: &ShrinkArguments) -> Result<ExitCode, String> {
         return Err("this plan breaks nothing".to_owned());
     };
     let violation = &shrunk.violation;
-    write(
-        arguments.out.as_deref(),
-        &format!("# {violation}\n{}", shrunk.plan),
-    )?;
+    let text = format!("# {violation}\n{}", shrunk.plan);
+    print!("{text}");
     println!("after {} runs: {violation}", shrunk.runs);
+    let name = format!("{}_{}_{}", violation.invariant, plan.tier, plan.seed).to_lowercase();
+    let place = match &arguments.out {
+        Some(place) => place.clone(),
+        None => Path::new(REGRESSIONS).join(format!("{name}.plan")),
+    };
+    write(Some(&place), &text)?;
+    println!("saved as {}", place.display());
+    if arguments.out.is_none() {
+        println!("its test, among the regressions of tests/simulated/scenarios.rs:\n    {name},");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -306,5 +299,8 @@ fn exit_code(holds: bool) -> ExitCode {
         ExitCode::FAILURE
     }
 }
+
+/// Where plans are kept that once broke something.
+const REGRESSIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scenarios/regressions");
 
 const REPLAY: &str = "cargo run -p grinta-tests --bin sim -- replay";

@@ -49,6 +49,8 @@ pub struct Network {
     cuts: BTreeMap<CutId, BTreeSet<Direction>>,
     cuts_made: u64,
     jams: BTreeMap<CutId, BTreeSet<Direction>>,
+    /// Hosts between which nothing is wrong, whatever is elsewhere, and what their links are like.
+    spared: (BTreeSet<HostId>, Link),
     /// Datagrams that will be lost, by their counts.
     doomed: BTreeSet<(Direction, u64)>,
     /// Until when a link of limited rate has something to send.
@@ -93,6 +95,7 @@ impl Network {
             cuts: BTreeMap::new(),
             cuts_made: 0,
             jams: BTreeMap::new(),
+            spared: (BTreeSet::new(), Link::default()),
             doomed: BTreeSet::new(),
             busy: BTreeMap::new(),
             latest: BTreeMap::new(),
@@ -161,7 +164,21 @@ impl Network {
     /// One direction between two hosts.
     #[must_use]
     pub fn link(&self, from: HostId, to: HostId) -> &Link {
+        if self.is_spared(from, to) {
+            return &self.spared.1;
+        }
         self.links.get(&(from, to)).unwrap_or(&self.everywhere)
+    }
+
+    /// From here on nothing is wrong between these hosts, whose links are like this one. What is
+    /// wrong with others stays.
+    pub(crate) fn spare(&mut self, hosts: BTreeSet<HostId>, link: Link) {
+        self.spared = (hosts, link);
+    }
+
+    fn is_spared(&self, from: HostId, to: HostId) -> bool {
+        let (hosts, _) = &self.spared;
+        hosts.contains(&from) && hosts.contains(&to)
     }
 
     /// Lets nothing through from any of `from` to any of `to`. The other direction stays open.
@@ -198,7 +215,7 @@ impl Network {
 
     /// Whether what goes from one host to another is held.
     pub(crate) fn is_jammed(&self, from: HostId, to: HostId) -> bool {
-        self.jams.values().any(|jam| jam.contains(&(from, to)))
+        !self.is_spared(from, to) && self.jams.values().any(|jam| jam.contains(&(from, to)))
     }
 
     /// Loses the `number`th datagram from now on.
@@ -227,7 +244,7 @@ impl Network {
     /// Whether datagrams pass from one host to another.
     #[must_use]
     pub fn is_open(&self, from: HostId, to: HostId) -> bool {
-        !self.cuts.values().any(|cut| cut.contains(&(from, to)))
+        self.is_spared(from, to) || !self.cuts.values().any(|cut| cut.contains(&(from, to)))
     }
 
     /// What arrives of a datagram that is sent at `now`, and when: nothing if it is lost, several
@@ -290,7 +307,12 @@ impl Network {
             return vec![now + LOOPBACK_LATENCY];
         }
         let is_doomed = self.doomed.remove(&(direction, n));
-        let link = self.links.get(&direction).unwrap_or(&self.everywhere);
+        let is_spared = self.is_spared(from, to);
+        let link = if is_spared {
+            &self.spared.1
+        } else {
+            self.links.get(&direction).unwrap_or(&self.everywhere)
+        };
         if is_doomed || length > link.datagram_len_max || !self.is_open(from, to) {
             return Vec::new();
         }
@@ -390,6 +412,21 @@ mod tests {
         assert!(!passes(&mut network, ONE, TWO) && passes(&mut network, TWO, ONE));
         network.mend(one_way);
         assert!(passes(&mut network, ONE, TWO));
+    }
+
+    #[test]
+    fn nothing_is_wrong_between_the_spared() {
+        let mut network = network();
+        network.change_all(|link| link.loss = 1_000_000);
+        let cut = network.cut(&[ONE], &[TWO, THREE]);
+        network.jam(&[ONE], &[TWO]);
+        network.spare(BTreeSet::from([ONE, TWO]), Link::default());
+        assert!(network.is_open(ONE, TWO) && !network.is_jammed(ONE, TWO));
+        assert!(passes(&mut network, ONE, TWO) && !passes(&mut network, ONE, THREE));
+        network.mend(cut);
+        assert!(!passes(&mut network, ONE, THREE), "all else stays as it is");
+        network.spare(BTreeSet::new(), Link::default());
+        assert!(network.is_jammed(ONE, TWO) && !passes(&mut network, ONE, TWO));
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub(crate) struct Oracle {
     /// The latest session of runs that ended.
     ended: BTreeMap<NodeId, Session>,
     left: BTreeMap<NodeId, Duration>,
+    /// Who left and came back in the same run: others may have dropped what it claimed.
+    rejoined: BTreeSet<NodeId>,
     pub(crate) claimants: BTreeMap<EndpointName, BTreeSet<NodeName>>,
     /// Faults under way that excuse a false alarm, and when the last one ended.
     disruptions: u32,
@@ -36,6 +38,8 @@ struct Begun {
     fault: Fault,
     lasts: Option<Duration>,
     ended: Option<Duration>,
+    /// Whether the core is spared: a cut that it goes through parts nobody from all others.
+    is_partial: bool,
 }
 
 /// What one run of a node has told.
@@ -64,6 +68,7 @@ impl Oracle {
             running: BTreeSet::new(),
             ended: BTreeMap::new(),
             left: BTreeMap::new(),
+            rejoined: BTreeSet::new(),
             claimants: BTreeMap::new(),
             disruptions: 0,
             disrupted_at: None,
@@ -75,6 +80,8 @@ impl Oracle {
 
     pub(crate) fn started(&mut self, now: Duration, id: NodeId) {
         self.views[id.index()] = View::default();
+        self.left.remove(&id);
+        self.rejoined.remove(&id);
         self.started_again(now, id);
     }
 
@@ -82,7 +89,9 @@ impl Oracle {
     pub(crate) fn started_again(&mut self, now: Duration, id: NodeId) {
         self.lives(now, id, Life::Runs);
         self.running.insert(id);
-        self.left.remove(&id);
+        if self.left.remove(&id).is_some() {
+            self.rejoined.insert(id);
+        }
     }
 
     /// What becomes of a node's process.
@@ -151,6 +160,7 @@ impl Oracle {
                 fault: fault.clone(),
                 lasts,
                 ended: None,
+                is_partial: false,
             });
         }
     }
@@ -169,6 +179,14 @@ impl Oracle {
         }
     }
 
+    /// What is wrong now stays so, but for the core.
+    pub(crate) fn faults_stay(&mut self) {
+        for it in self.begun.iter_mut().filter(|it| it.ended.is_none()) {
+            it.lasts = None;
+            it.is_partial = true;
+        }
+    }
+
     /// Whether nothing has gone wrong for so long that a false alarm has no excuse.
     pub(crate) fn is_calm(&self, now: Duration) -> bool {
         self.is_calm_since(now.checked_sub(HEAL_BOUND))
@@ -184,7 +202,7 @@ impl Oracle {
             let is_past = it.ended.is_some_and(|ended| now - ended > HEAL_BOUND);
             let leaves_be = if let Fault::Cut(some, rest) = &it.fault {
                 let is_of_all = some.len() + rest.len() == self.views.len();
-                is_of_all && some.contains(&one) == some.contains(&about)
+                is_of_all && !it.is_partial && some.contains(&one) == some.contains(&about)
             } else if let Fault::Pause(id) = it.fault {
                 let is_short = it.lasts.is_some_and(|lasts| lasts <= FREEZE_BORNE);
                 id != about && (id != one || is_connected && is_short)
@@ -276,12 +294,15 @@ impl Oracle {
         let was = before.map(|before| before.state);
         let is_active = was.is_some_and(MemberState::is_active);
         let is_newer = is_newer(member, before);
+        // Who left may have come back and been lost again before this node heard of either.
+        let has_left = matches!(was, Some(MemberState::Left { .. }));
+        let is_back = has_left && self.rejoined.contains(&node_of(&member.name));
         let is_renewed = self.views[id.index()].renewed.contains(&member.name);
         let is_in_order = match kind {
             "up" => !is_active,
             "suspected" => was == Some(MemberState::Alive),
             "refuted" => was == Some(MemberState::Suspect),
-            "down" => is_active || is_renewed || is_newer,
+            "down" => is_active || is_renewed || is_newer || is_back,
             // One that was held down may turn out to have left on purpose.
             "left" => is_active || is_renewed || matches!(was, Some(MemberState::Down { .. })),
             _ => was.is_some(),
@@ -306,7 +327,9 @@ impl Oracle {
         } else if kind != "updated" {
             renewed.remove(&member.name);
         }
-        if kind == "up" && matches!(was, Some(MemberState::Left { .. })) {
+        // Who was not there as it left was told nothing of it.
+        let has_missed_it = was.is_none() && self.rejoined.contains(&about);
+        if kind == "up" && (matches!(was, Some(MemberState::Left { .. })) || has_missed_it) {
             self.views[id.index()].returned.insert(member.name.clone());
         }
         let mut member = member.clone();
@@ -358,6 +381,33 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+/// Whether a node of the core takes all others of the core for members, whatever others say of them.
+pub(crate) fn check_core(
+    core: &[NodeId],
+    id: NodeId,
+    members: &BTreeMap<NodeId, MemberState>,
+) -> Result<(), Finding> {
+    for about in core.iter().filter(|&&about| about != id) {
+        match members.get(about) {
+            Some(MemberState::Alive | MemberState::Suspect) => {}
+            Some(state @ (MemberState::Down { .. } | MemberState::Left { .. })) => {
+                let what = format!("{id} holds {about} {}, both of the core", word(*state));
+                return Err((Invariant::M2, what));
+            }
+            None => {
+                let what = format!("{id} does not know {about}, both of the core");
+                return Err((Invariant::M4, what));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The name that a node of the core claims once that is healed.
+pub(crate) fn name_in_core(id: NodeId) -> EndpointName {
+    EndpointName::new(format!("core-{id}")).expect("letters, a dash and digits")
 }
 
 /// Whether all who look a name up find one owner, and that one of those who hold it.
@@ -511,6 +561,9 @@ pub(crate) fn node_of(name: &NodeName) -> NodeId {
 
 /// After a heal all views are whole within two rounds of push and pull and 5 s.
 pub(crate) const HEAL_BOUND: Duration = Duration::from_secs(15);
+
+/// For how long the core has to live with what is wrong elsewhere.
+pub(crate) const CORE_LIVES: Duration = Duration::from_secs(15);
 
 /// The default of `MembershipConfig`.
 const PROBE_INTERVAL: Duration = Duration::from_secs(1);

@@ -96,11 +96,11 @@ impl Plan {
                 hash: Hash::new(),
                 events: 0,
                 simulated: Duration::ZERO,
-                violation: Some(Violation {
-                    invariant: Invariant::P1,
-                    at: Duration::ZERO,
-                    what: words.unwrap_or("a panic without words").to_owned(),
-                }),
+                violation: Some(Violation::new(
+                    Invariant::P1,
+                    Duration::ZERO,
+                    words.unwrap_or("a panic without words").to_owned(),
+                )),
                 lines: Vec::new(),
                 scenes: Vec::new(),
             }
@@ -148,6 +148,7 @@ impl Swarm {
 }
 
 /// Runs a seed's plan. A tenth of them runs twice, and every failure does: the two must not differ.
+/// If they do, two further runs tell by what event first.
 pub(crate) fn judge(seed: u64, plan: &Plan) -> Outcome {
     let mut outcome = plan.run(Lines::Dropped);
     if outcome.violation.is_none() && !seed.is_multiple_of(10) {
@@ -155,12 +156,14 @@ pub(crate) fn judge(seed: u64, plan: &Plan) -> Outcome {
     }
     let again = plan.run_again(Lines::Dropped);
     if again != outcome {
-        let what = format!("two runs differ: {} and {}", outcome.hash, again.hash);
-        outcome.violation = Some(Violation {
-            invariant: Invariant::P2,
-            at: outcome.simulated,
-            what,
-        });
+        let (one, other) = (plan.run(Lines::Kept), plan.run_again(Lines::Kept));
+        let first = one.first_difference(&other);
+        let first = first.unwrap_or_else(|| "though two more runs are the same".to_owned());
+        let what = format!(
+            "two runs differ, {} and {}: {first}",
+            outcome.hash, again.hash
+        );
+        outcome.violation = Some(Violation::new(Invariant::P2, outcome.simulated, what));
     }
     outcome
 }

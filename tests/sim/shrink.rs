@@ -1,13 +1,15 @@
 //! From a plan that breaks something to the least plan that breaks the same.
 //!
 //! Delta debugging (Zeller and Hildebrandt, 2002) over the steps: ever smaller pieces are left out for
-//! as long as the same invariant breaks. Then fewer nodes, calm links and shorter faults. As every
-//! decision has randomness of its own, what is left out changes little of what is left.
+//! as long as the same invariant breaks. Then fewer nodes, calm links, tasks in the order in which
+//! they are ready, shorter faults and round times. As every decision has randomness of its own, what
+//! is left out changes little of what is left.
 
 use std::time::{Duration, Instant};
 
+use crate::executor::Policy;
 use crate::network::Link;
-use crate::plan::{Action, Plan, Step};
+use crate::plan::{Action, Plan, Room, Step};
 use crate::run::Lines;
 use crate::verdict::{Invariant, Violation};
 
@@ -43,8 +45,9 @@ impl Plan {
             size = search.size();
             search.leave_out_steps();
             search.leave_out_nodes();
-            search.calm_links();
+            search.simplify();
             search.shorten_faults();
+            search.round_times();
         }
         Some(search.best)
     }
@@ -106,16 +109,46 @@ impl Search {
             let mut plan = self.best.plan.clone();
             plan.nodes -= 1;
             plan.steps.retain(|step| step.is_within(plan.nodes));
+            plan.core.retain(|node| node.0 < plan.nodes);
+            if plan.core.len() < 2 {
+                plan.core.clear();
+            }
             if !self.try_plan(plan) {
                 return;
             }
         }
     }
 
-    fn calm_links(&mut self) {
-        let mut plan = self.best.plan.clone();
-        plan.link = Link::default();
-        self.try_plan(plan);
+    /// Makes all simple that need not be what it is: calm links, tasks in their order, and so on.
+    fn simplify(&mut self) {
+        let simplifications: [fn(&mut Plan); 5] = [
+            |plan| plan.link = Link::default(),
+            |plan| plan.policy = Policy::Fifo,
+            |plan| plan.spurious_wakes = 0,
+            |plan| plan.room = Room::Default,
+            |plan| plan.core.clear(),
+        ];
+        for simplify in simplifications {
+            let mut plan = self.best.plan.clone();
+            simplify(&mut plan);
+            self.try_plan(plan);
+        }
+    }
+
+    /// Lets steps happen at whole seconds, or else at whole milliseconds.
+    fn round_times(&mut self) {
+        for index in 0..self.best.plan.steps.len() {
+            for unit in [Duration::from_secs(1), Duration::from_millis(1)] {
+                let mut plan = self.best.plan.clone();
+                let step = &mut plan.steps[index];
+                let excess = step.at.as_nanos() % unit.as_nanos();
+                step.at -= Duration::from_nanos(u64::try_from(excess).unwrap_or(0));
+                plan.steps.sort_by_key(|step| step.at);
+                if self.try_plan(plan) {
+                    break;
+                }
+            }
+        }
     }
 
     /// Makes each fault as short as it can be, in halves.

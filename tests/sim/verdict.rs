@@ -104,6 +104,26 @@ pub struct Violation {
     pub at: Duration,
     /// How.
     pub what: String,
+    /// What each node was and held then, a line for each.
+    pub nodes: Vec<String>,
+}
+
+impl Violation {
+    pub(crate) const fn new(invariant: Invariant, at: Duration, what: String) -> Self {
+        Self {
+            invariant,
+            at,
+            what,
+            nodes: Vec::new(),
+        }
+    }
+
+    /// What broke, and what each node was and held then: lines for people.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let nodes = self.nodes.iter().map(|node| format!("\n    {node}"));
+        format!("{self}{}", nodes.collect::<String>())
+    }
 }
 
 /// What became of a run.
@@ -123,8 +143,63 @@ pub struct Outcome {
     pub scenes: Vec<Scene>,
 }
 
+impl Outcome {
+    /// What is the first difference of two runs: the event, as both have it, if both kept lines.
+    #[must_use]
+    pub fn first_difference(&self, other: &Self) -> Option<String> {
+        if self == other {
+            return None;
+        }
+        let lines = self.lines.iter().zip(&other.lines).enumerate();
+        let mut differ = lines.filter(|(_, (one, other))| one != other);
+        if let Some((number, (one, other))) = differ.next() {
+            return Some(format!("event {number} was\n  {one}\nand then\n  {other}"));
+        }
+        let (one, other) = (self.events, other.events);
+        Some(format!(
+            "they had {one} and {other} events, and other hashes"
+        ))
+    }
+}
+
 impl fmt::Display for Invariant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(lines: &[&str]) -> Outcome {
+        let mut hash = Hash::new();
+        lines
+            .iter()
+            .for_each(|line| hash.absorb_bytes(line.as_bytes()));
+        Outcome {
+            hash,
+            events: lines.len() as u64,
+            simulated: Duration::ZERO,
+            violation: None,
+            lines: lines.iter().map(|line| (*line).to_owned()).collect(),
+            scenes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_first_event_that_differs_is_told() {
+        let one = outcome(&["starts", "sends", "stops"]);
+        assert_eq!(one.first_difference(&one), None);
+        let told = one.first_difference(&outcome(&["starts", "waits", "stops"]));
+        assert_eq!(
+            told.as_deref(),
+            Some("event 1 was\n  sends\nand then\n  waits")
+        );
+        let told = one.first_difference(&outcome(&["starts"]));
+        assert_eq!(
+            told.as_deref(),
+            Some("they had 3 and 1 events, and other hashes")
+        );
     }
 }

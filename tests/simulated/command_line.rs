@@ -44,15 +44,23 @@ fn what_breaks_is_told_and_exits_with_one() {
     let output = sim(&["replay", &file("what_breaks", BROKEN)]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains(" broken at "), "{text}");
+    for node in ["\n    n0 (run 1) runs; ", "\n    n1 (run 1) runs; "] {
+        assert!(text.contains(node), "{text}");
+    }
     assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]
 fn a_broken_plan_is_shrunk_to_a_plan_that_breaks_the_same() {
-    let output = sim(&["shrink", &file("a_broken_plan", BROKEN), "--seconds", "5"]);
+    let (broken, plan) = (file("a_broken_plan", BROKEN), file("a_shrunk_plan", ""));
+    let output = sim(&["shrink", &broken, "--seconds", "5", "--out", &plan]);
+    assert_eq!(last_line(&output), format!("saved as {plan}"));
     let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.starts_with(&fs::read_to_string(&plan).unwrap()),
+        "{text}"
+    );
     let invariant = text.strip_prefix("# ").unwrap().split(' ').next().unwrap();
-    let plan = file("a_shrunk_plan", text.rsplit_once("after ").unwrap().0);
     let again = sim(&["replay", &plan]);
     let told = String::from_utf8_lossy(&again.stdout);
     assert!(told.starts_with(invariant), "{text}{told}");

@@ -1,33 +1,40 @@
-//! Stories that people wrote, one plan each in `tests/scenarios/`, and the first of all seeds.
+//! Stories that people wrote, one plan each in `tests/scenarios/`, what seeds once broke, and the
+//! first of all seeds.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use grinta_tests::{Invariant, Lines, Plan, Swarm, Tier};
+use grinta_tests::{Invariant, Lines, NodeId, Plan, Swarm, Tier};
 
-macro_rules! scenarios {
-    ($($scenario:ident,)+) => {
-        $(
+/// A test for each plan of a directory.
+macro_rules! plans {
+    ($module:ident in $directory:literal: $($scenario:ident,)+) => {
+        mod $module {
+            $(
+                #[test]
+                fn $scenario() {
+                    super::tell(concat!($directory, stringify!($scenario), ".plan"));
+                }
+            )+
+
+            /// Each file has its test.
             #[test]
-            fn $scenario() {
-                tell(stringify!($scenario));
+            fn every_plan_is_told() {
+                let told = [$(concat!(stringify!($scenario), ".plan")),+];
+                assert_eq!(super::plans_in($directory), told.map(str::to_owned).into());
             }
-        )+
-
-        /// Each file has its test.
-        #[test]
-        fn every_plan_is_told() {
-            let told = BTreeSet::from([$(concat!(stringify!($scenario), ".plan").to_owned()),+]);
-            let entries = fs::read_dir(directory()).unwrap();
-            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-            assert_eq!(names.collect::<BTreeSet<_>>(), told);
         }
     };
 }
 
-scenarios! {
+plans! { regressions in "scenarios/regressions/":
+    m2_control_9848,
+}
+
+plans! { stories in "scenarios/":
+    a_core_lives_on,
     after_a_long_one_way_cut,
     a_dial_while_its_holder_is_away,
     clock_gone_back,
@@ -88,6 +95,13 @@ fn what_does_not_hold_is_found() {
     plan.link.loss = 1_000_000;
     let violation = plan.run(Lines::Dropped).violation.unwrap();
     assert_eq!(violation.invariant, Invariant::M4, "{violation}");
+    for tier in [Tier::Control, Tier::Full] {
+        plan.tier = tier;
+        plan.core = vec![NodeId(0), NodeId(1)];
+        let violation = plan.run(Lines::Dropped).violation.unwrap();
+        assert!(violation.what.ends_with("both of the core"), "{violation}");
+        assert_eq!(violation.at, Duration::from_secs(45), "{violation}");
+    }
 }
 
 /// Of many faults the one is found that matters, with as few nodes as it takes.
@@ -106,14 +120,20 @@ fn a_plan_is_shrunk_to_what_matters() {
     assert_eq!(Plan::of_seed(Tier::Control, 0).shrink(Duration::ZERO), None);
 }
 
-fn tell(scenario: &str) {
-    let text = fs::read_to_string(directory().join(format!("{scenario}.plan"))).unwrap();
+fn tell(path: &str) {
+    let text = fs::read_to_string(package().join(path)).unwrap();
     let plan = Plan::parse(&text).unwrap();
     if let Some(violation) = plan.run(Lines::Dropped).violation {
-        panic!("{violation}\nreplay it with: sim replay tests/scenarios/{scenario}.plan");
+        panic!("{violation}\nreplay it with: sim replay tests/{path}");
     }
 }
 
-fn directory() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+fn plans_in(directory: &str) -> BTreeSet<String> {
+    let entries = fs::read_dir(package().join(directory)).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| name.ends_with(".plan")).collect()
+}
+
+fn package() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
 }

@@ -45,6 +45,7 @@ fn plan(u: &mut Unstructured<'_>) -> Result<Plan> {
         spurious_wakes: 0,
         room: Room::default(),
         chaos: BOOT + CHAOS,
+        core: Vec::new(),
         steps,
     })
 }

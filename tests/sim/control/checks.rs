@@ -9,7 +9,7 @@ use grinta_proto::wire::claims::OwnerHead;
 use grinta_proto::wire::control::{ControlMessage, SwimKind};
 use grinta_proto::{EndpointName, MemberState};
 
-use super::{World, index};
+use super::{Node, World, index};
 use crate::oracle::{self, Finding, HEAL_BOUND, crash_bound, line, node_of, word};
 use crate::plan::NodeId;
 use crate::verdict::Invariant;
@@ -131,6 +131,76 @@ impl World<'_> {
         if let Err((invariant, what)) = self.check_members().and_then(|()| self.check_names()) {
             self.fail(invariant, what);
         }
+    }
+
+    /// After the healing of the core: its nodes agree on each other and on the names that are theirs
+    /// alone, whatever is wrong elsewhere.
+    pub(super) fn check_core(&mut self) {
+        let found = self.check_members_of_core();
+        let found = found.and_then(|()| self.check_names_of_core());
+        if let Err((invariant, what)) = found {
+            self.fail(invariant, what);
+        }
+    }
+
+    fn check_members_of_core(&self) -> Result<(), Finding> {
+        for &id in &self.plan.core {
+            let control = self.nodes[index(id)].control.as_ref();
+            let control = control.ok_or_else(|| (Invariant::M4, format!("{id} does not run")))?;
+            let members = control
+                .members()
+                .map(|member| (node_of(&member.name), member.state));
+            oracle::check_core(&self.plan.core, id, &members.collect())?;
+            let long_gone = self.nodes.iter().filter(|node| self.is_long_gone(node));
+            for node in long_gone {
+                let seen = control.member(&node.name);
+                if seen.is_some_and(|member| member.state.is_active()) {
+                    let what = format!("{id} holds {} alive long after its crash", node.name);
+                    return Err((Invariant::M3, what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a node has not run for so long, with the core healed, that all there know.
+    fn is_long_gone(&self, node: &Node) -> bool {
+        let bound = crash_bound(self.plan.nodes) + HEAL_BOUND;
+        let healed_at = self.core_healed_at.unwrap_or(self.now);
+        let gone_at = node.ended_at.map(|ended| ended.max(healed_at));
+        node.control.is_none() && gone_at.is_some_and(|gone| self.now >= gone + bound)
+    }
+
+    fn check_names_of_core(&self) -> Result<(), Finding> {
+        let of_core = || {
+            let ids = self.plan.core.iter();
+            ids.filter_map(|&id| Some((id, self.nodes[index(id)].control.as_ref()?)))
+        };
+        for &owner in &self.plan.core {
+            let name = &self.nodes[index(owner)].name;
+            let mut heads = of_core().map(|(id, control)| (id, control.directory().head(name)));
+            if let Some((first, head)) = heads.next()
+                && let Some((other, _)) = heads.find(|(_, other)| *other != head)
+            {
+                let what = format!("{first} and {other} know other names of {owner}");
+                return Err((Invariant::D1, what));
+            }
+        }
+        for (name, claimants) in &self.oracle.claimants {
+            if !claimants
+                .iter()
+                .all(|node| self.plan.core.contains(&node_of(node)))
+            {
+                continue;
+            }
+            let holds = |control: &Control| control.directory().held().any(|held| held == name);
+            let holders = of_core().filter(|(_, control)| holds(control));
+            let holders: BTreeSet<_> = holders.map(|(id, _)| id).collect();
+            let holders = Some(&holders).filter(|holders| !holders.is_empty());
+            let found = of_core().map(|(id, control)| (id, control.resolve(name)));
+            oracle::check_owner(name, holders, found)?;
+        }
+        Ok(())
     }
 
     fn check_members(&self) -> Result<(), Finding> {

@@ -24,7 +24,7 @@ pub(super) enum Undo {
 /// A fault that is under way.
 #[derive(Debug)]
 pub(super) struct Active {
-    fault: Fault,
+    pub(super) fault: Fault,
     /// What it cuts at present.
     cuts: Vec<CutId>,
 }
@@ -66,7 +66,7 @@ impl World<'_> {
         }
     }
 
-    fn claim(&mut self, id: NodeId, name: &EndpointName, mode: ClaimMode) {
+    pub(super) fn claim(&mut self, id: NodeId, name: &EndpointName, mode: ClaimMode) {
         if !self.is_at_work(id) {
             return;
         }
@@ -148,6 +148,8 @@ impl World<'_> {
 
     pub(super) fn undo(&mut self, undo: Undo) {
         match undo {
+            // What is wrong when the core is healed stays so until all is.
+            Undo::Fault(_) if self.core_healed_at.is_some() => {}
             Undo::Fault(number) => self.end_fault(number),
             Undo::Flap(number) => self.flap(number),
         }
@@ -212,6 +214,7 @@ impl World<'_> {
         };
         node.armed = None;
         node.frozen = None;
+        node.ended_at = Some(self.now);
         let run = node.runs;
         self.oracle.stopped(self.now, id, control.session());
         self.note(id, "crashes");

@@ -500,7 +500,11 @@ impl World<'_> {
     /// Whether what went wrong with a connection has lasted since then.
     fn persists(&self, pair: (NodeId, NodeId), since: Duration, cause: Cause) -> bool {
         match cause {
-            Cause::Cut(cut) => self.network.is_cut(cut),
+            Cause::Cut(cut) => {
+                let (from, to) = (host(pair.0), host(pair.1));
+                let is_open = self.network.is_open(from, to) && self.network.is_open(to, from);
+                self.network.is_cut(cut) && !is_open
+            }
             Cause::Stopped(id) => {
                 let Some(link) = self.links.links.get(&pair) else {
                     return false;

@@ -51,6 +51,8 @@ pub(crate) struct World<'a> {
     active: BTreeMap<usize, Active>,
     /// How often a node came back at another address.
     moves: u16,
+    /// Since when the core is healed, and the others not yet.
+    core_healed_at: Option<Duration>,
     scratch: BytesMut,
     is_shutting_down: bool,
     is_over: bool,
@@ -71,6 +73,8 @@ struct Node {
     /// Since when it is frozen, and what waits for it.
     frozen: Option<(Duration, Vec<Event>)>,
     has_left: bool,
+    /// When its process ended, while none runs.
+    ended_at: Option<Duration>,
     /// The names that its program claimed and knows to be another's.
     knows_better: BTreeSet<EndpointName>,
     bytes_sent: u64,
@@ -129,6 +133,10 @@ pub(crate) fn run(plan: &Plan, lines: Lines) -> Outcome {
     world.plan_phases();
     let _tripwire = grinta_tripwire::arm();
     while world.violation.is_none() && !world.is_over && world.step() {}
+    if let Some(mut violation) = world.violation.take() {
+        violation.nodes = world.nodes.iter().map(Node::describe).collect();
+        world.violation = Some(violation);
+    }
     Outcome {
         hash: world.history.hash(),
         events: world.history.events(),
@@ -163,6 +171,7 @@ impl<'a> World<'a> {
             history: History::new(),
             active: BTreeMap::new(),
             moves: 0,
+            core_healed_at: None,
             scratch: BytesMut::new(),
             is_shutting_down: false,
             is_over: false,
@@ -272,6 +281,7 @@ impl<'a> World<'a> {
         }
         node.runs += 1;
         node.has_left = false;
+        node.ended_at = None;
         node.knows_better.clear();
         let run = node.runs;
         let identity = Identity {
@@ -397,11 +407,8 @@ impl<'a> World<'a> {
     }
 
     fn fail(&mut self, invariant: Invariant, what: String) {
-        self.violation.get_or_insert(Violation {
-            invariant,
-            at: self.now,
-            what,
-        });
+        self.violation
+            .get_or_insert_with(|| Violation::new(invariant, self.now, what));
     }
 
     /// Puts into the history what happens at a node.
@@ -433,10 +440,38 @@ impl Node {
             armed: None,
             frozen: None,
             has_left: false,
+            ended_at: None,
             knows_better: BTreeSet::new(),
             bytes_sent: 0,
             sent_before_calm: 0,
         }
+    }
+
+    /// What it is and holds, in a line.
+    fn describe(&self) -> String {
+        let (name, runs) = (&self.name, self.runs);
+        let Some(control) = &self.control else {
+            return format!("{name} (run {runs}) does not run");
+        };
+        let state = match (&self.frozen, self.has_left) {
+            (Some(_), _) => "is frozen",
+            (None, true) => "has left",
+            (None, false) => "runs",
+        };
+        let members: Vec<_> = control
+            .members()
+            .map(|member| oracle::line(&member))
+            .collect();
+        let page = control.directory().scan("", None, usize::MAX);
+        let names = page.listings.iter();
+        let names: Vec<_> = names
+            .map(|listing| format!("{} of {}", listing.name, listing.owner))
+            .collect();
+        format!(
+            "{name} (run {runs}) {state}; sees {}; knows {}",
+            members.join(", "),
+            names.join(", ")
+        )
     }
 
     /// Whether its process runs and takes part.

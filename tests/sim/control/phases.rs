@@ -1,8 +1,12 @@
-//! The phases of a run: boot, chaos, heal, liveness, calm, shutdown.
+//! The phases of a run: boot, chaos, heal (of the core first, in some), liveness, calm, shutdown.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::{Event, Node, World, index};
+use grinta_proto::ClaimMode;
+
+use super::faults::Active;
+use super::{Event, Node, World, host, index};
 use crate::oracle;
 use crate::plan::NodeId;
 use crate::verdict::Invariant;
@@ -15,6 +19,12 @@ pub(super) enum Phase {
         run: u64,
         since: Duration,
     },
+    /// The core is healed, and what else is wrong stays so.
+    HealCore,
+    /// The bound has passed within which the views of the core are whole. It claims names.
+    CoreWhole,
+    /// The core has lived for a while with what is wrong elsewhere.
+    CoreLives,
     /// All faults end.
     Heal,
     /// The bound has passed within which all views are whole.
@@ -35,7 +45,14 @@ impl World<'_> {
         for (number, step) in self.plan.steps.iter().enumerate() {
             self.queue.plan(step.at, Event::Step(number));
         }
-        let heal = self.plan.chaos_end();
+        let mut heal = self.plan.chaos_end();
+        if !self.plan.core.is_empty() {
+            self.queue.plan(heal, Event::Phase(Phase::HealCore));
+            heal += oracle::HEAL_BOUND;
+            self.queue.plan(heal, Event::Phase(Phase::CoreWhole));
+            heal += oracle::CORE_LIVES;
+            self.queue.plan(heal, Event::Phase(Phase::CoreLives));
+        }
         let whole = heal + oracle::HEAL_BOUND;
         let shutdown = whole + CALM;
         self.queue
@@ -50,6 +67,14 @@ impl World<'_> {
     pub(super) fn begin_phase(&mut self, phase: Phase) {
         match phase {
             Phase::CrashKnown { id, run, since } => self.check_crash(id, run, since),
+            Phase::HealCore => self.heal_core(),
+            Phase::CoreWhole => {
+                self.check_core();
+                for &id in &self.plan.core {
+                    self.claim(id, &oracle::name_in_core(id), ClaimMode::Exclusive);
+                }
+            }
+            Phase::CoreLives => self.check_core(),
             Phase::Heal => self.heal(),
             Phase::Whole => {
                 self.check_whole();
@@ -69,19 +94,44 @@ impl World<'_> {
         }
     }
 
+    /// Ends what is wrong with the core. All else goes on until the heal.
+    fn heal_core(&mut self) {
+        self.tell("heals the core");
+        let plan = self.plan;
+        let of_core = |active: &Active| plan.ends_with_core(&active.fault);
+        let active = self.active.iter().filter(|(_, active)| of_core(active));
+        let active: Vec<_> = active.map(|(&number, _)| number).collect();
+        for number in active {
+            self.end_fault(number);
+        }
+        self.core_healed_at = Some(self.now);
+        self.oracle.faults_stay();
+        let hosts = plan.core.iter().map(|&id| host(id)).collect();
+        self.network.spare(hosts, plan.link.clone());
+        for &id in &plan.core {
+            self.join_or_start(id);
+        }
+    }
+
     /// Ends all faults: the network is as it was at first, and everybody runs.
     fn heal(&mut self) {
         self.tell("heal");
+        self.core_healed_at = None;
+        self.network.spare(BTreeSet::new(), self.plan.link.clone());
         let active: Vec<_> = self.active.keys().copied().collect();
         for number in active {
             self.end_fault(number);
         }
         for id in self.plan.node_ids() {
-            if self.nodes[index(id)].control.is_none() {
-                self.start(id);
-            } else {
-                self.join_again(id);
-            }
+            self.join_or_start(id);
+        }
+    }
+
+    fn join_or_start(&mut self, id: NodeId) {
+        if self.nodes[index(id)].control.is_none() {
+            self.start(id);
+        } else {
+            self.join_again(id);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use grinta_proto::{EndpointName, Fabric, Level, MemberState, Resolution, Snapshot};
 
 use super::errors::ErrorWatch;
-use super::ledger::{Run, Situation};
+use super::ledger::{Judged, Run, Situation};
 use super::{Stage, first_place};
 use crate::oracle::{self, Finding, HEAL_BOUND, crash_bound, line, name_of, node_of, word};
 use crate::plan::{Action, NodeId};
@@ -50,6 +50,10 @@ impl Stage {
             ended_at: &ended_at,
             latency: self.latency(),
             is_calm,
+            judged: match self.core_healed_at.get() {
+                None => Judged::All,
+                Some(_) => Judged::Core(&self.plan.core),
+            },
         };
         check(&self.ledger.borrow(), &situation)
     }
@@ -99,6 +103,63 @@ impl Stage {
     /// After a heal: all agree on members and names.
     pub(super) fn check_whole(&self) {
         self.found(self.check_members().and_then(|()| self.check_names()));
+    }
+
+    /// After the healing of the core: its nodes agree on each other and on the names that are theirs
+    /// alone, whatever is wrong elsewhere.
+    pub(super) fn check_core(&self) {
+        self.found(
+            self.check_members_of_core()
+                .and_then(|()| self.check_names_of_core()),
+        );
+    }
+
+    fn check_members_of_core(&self) -> Result<(), Finding> {
+        for &id in &self.plan.core {
+            let fabric = self.fabric(id);
+            let fabric = fabric.ok_or_else(|| (Invariant::M4, format!("{id} does not run")))?;
+            let members = fabric.members();
+            let seen = members
+                .iter()
+                .map(|member| (node_of(&member.name), member.state));
+            oracle::check_core(&self.plan.core, id, &seen.collect())?;
+            for member in members.iter().filter(|member| member.state.is_active()) {
+                if self.is_long_gone(node_of(&member.name)) {
+                    let what = format!("{id} holds {} alive long after its end", member.name);
+                    return Err((Invariant::M3, what));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether a node has not run for so long, with the core healed, that all there know.
+    fn is_long_gone(&self, id: NodeId) -> bool {
+        let bound = crash_bound(self.plan.nodes) + HEAL_BOUND;
+        let healed_at = self.core_healed_at.get().unwrap_or_else(|| self.now());
+        let (is_running, run) = self.with_node(id, |node| (node.is_running, (id, node.runs)));
+        let ended_at = self.ended.borrow().get(&run).copied();
+        let gone_at = ended_at.map(|ended| ended.max(healed_at));
+        !is_running && gone_at.is_some_and(|gone| self.now() >= gone + bound)
+    }
+
+    fn check_names_of_core(&self) -> Result<(), Finding> {
+        let core = &self.plan.core;
+        let oracle = self.oracle.borrow();
+        for (name, claimants) in &oracle.claimants {
+            if !claimants.iter().all(|node| core.contains(&node_of(node))) {
+                continue;
+            }
+            let serves = |id: &NodeId| self.with_node(*id, |node| node.serves.contains_key(name));
+            let holders: BTreeSet<_> = core.iter().copied().filter(serves).collect();
+            let holders = Some(&holders).filter(|holders| !holders.is_empty());
+            let found = core.iter().filter_map(|&id| {
+                let resolved = self.fabric(id)?.resolve(name.as_str());
+                Some((id, resolved.expect("a plan's names are names")))
+            });
+            oracle::check_owner(name, holders, found)?;
+        }
+        Ok(())
     }
 
     fn check_members(&self) -> Result<(), Finding> {
@@ -233,6 +294,42 @@ impl Stage {
             let tasks = simulation.task_names().join(", ");
             left(format!("these tasks have not ended: {tasks}"));
         }
+    }
+
+    /// What each node is and holds, a line for each.
+    pub(super) fn describe_nodes(&self) -> Vec<String> {
+        let describe = |id: NodeId| {
+            let (runs, fabric, state) = self.with_node(id, |node| {
+                let state = match node {
+                    super::Node {
+                        is_running: false, ..
+                    } => "does not run",
+                    super::Node {
+                        is_frozen: true, ..
+                    } => "is frozen",
+                    super::Node { has_left: true, .. } => "has left",
+                    super::Node { .. } => "runs",
+                };
+                (node.runs, node.fabric.clone(), state)
+            });
+            let Some(fabric) = fabric else {
+                return format!("{id} (run {runs}) {state}");
+            };
+            let members = fabric.members();
+            let members = members.iter().filter(|member| member.name != name_of(id));
+            let members: Vec<_> = members.map(line).collect();
+            let names = fabric.names("").page().names;
+            let names = names
+                .iter()
+                .map(|listed| format!("{} of {}", listed.name, listed.owner));
+            let names: Vec<_> = names.collect();
+            format!(
+                "{id} (run {runs}) {state}; sees {}; knows {}",
+                members.join(", "),
+                names.join(", ")
+            )
+        };
+        self.plan.node_ids().map(describe).collect()
     }
 
     /// Nothing was logged as an error.

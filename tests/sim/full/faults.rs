@@ -99,17 +99,30 @@ impl Stage {
 
     pub(super) fn undo(self: &Rc<Self>, undo: Undo) {
         match undo {
+            // What is wrong when the core is healed stays so until all is.
+            Undo::End(_) if self.core_healed_at.get().is_some() => {}
             Undo::End(number) => self.end_fault(number),
             Undo::Turn(number) => self.turn(number),
         }
     }
 
-    /// Ends all faults.
-    pub(super) fn end_faults(self: &Rc<Self>) {
-        let active: Vec<_> = self.active.borrow().keys().copied().collect();
-        for number in active {
+    /// Ends all faults of which that is asked.
+    pub(super) fn end_faults(self: &Rc<Self>, ends: impl Fn(&Fault) -> bool) {
+        let ending: Vec<_> = {
+            let active = self.active.borrow();
+            let ending = active.iter().filter(|(_, active)| ends(&active.fault));
+            ending.map(|(&number, _)| number).collect()
+        };
+        for number in ending {
             self.end_fault(number);
         }
+    }
+
+    /// From here on nothing is wrong between these nodes.
+    pub(super) fn spare(&self, nodes: &[NodeId]) {
+        let hosts = nodes.iter().map(|&id| self.host(id).id()).collect();
+        self.with_network(|network| network.spare(hosts, self.plan.link.clone()));
+        self.hosts[0].world.release_jammed();
     }
 
     /// Ends a fault, unless it has ended.

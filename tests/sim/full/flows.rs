@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use grinta_proto::{
-    Caller, Calls, Fabric, Incoming, Path, Raw, ReceiveError, Receiver, SendCause, SendError,
-    Sender,
+    Caller, Calls, DialCause, Fabric, Incoming, Path, Raw, ReceiveError, Receiver, RefusalReason,
+    SendCause, SendError, Sender,
 };
 
 use super::Stage;
@@ -24,6 +24,15 @@ pub(super) struct Program {
     pub(super) stage: Rc<Stage>,
     pub(super) run: Run,
     pub(super) fabric: Fabric,
+}
+
+/// What is demanded of a dial.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Demand {
+    /// Nothing: whatever goes wrong excuses it.
+    AsItMay,
+    /// To get through: the name is served, and nothing is wrong.
+    Through,
 }
 
 /// Draws when a program drops its futures.
@@ -61,12 +70,12 @@ impl Whims {
 
 impl Program {
     /// Opens a flow, sends what the plan says, and ends it.
-    pub(super) async fn open(self, plan: FlowPlan) {
+    pub(super) async fn open(self, plan: FlowPlan, demand: Demand) {
         let flow = self
             .stage
             .with_ledger(|ledger, now| ledger.begin_flow(now, self.run, &plan));
         let mut whims = Whims::new(&self, u64::from(flow), plan.is_fickle);
-        let ending = match self.dial(flow, &plan, &mut whims).await {
+        let ending = match self.dial(flow, &plan, demand, &mut whims).await {
             Some(sender) => self.send_all(flow, &plan, sender, &mut whims).await,
             None => Ending::NotOpened,
         };
@@ -76,8 +85,17 @@ impl Program {
             .with_ledger(|ledger, now| ledger.sending_ended(now, flow, ending));
     }
 
-    async fn dial(&self, flow: u32, plan: &FlowPlan, whims: &mut Whims) -> Option<Sender<Bytes>> {
-        let limit = Duration::from_millis(whims.draw().between(500, 12_000));
+    async fn dial(
+        &self,
+        flow: u32,
+        plan: &FlowPlan,
+        demand: Demand,
+        whims: &mut Whims,
+    ) -> Option<Sender<Bytes>> {
+        let limit = match demand {
+            Demand::AsItMay => Duration::from_millis(whims.draw().between(500, 12_000)),
+            Demand::Through => DIAL_BOUND,
+        };
         let mut dial = self.fabric.dial(plan.to.as_str()).deadline(limit);
         if whims.draw().chance(300_000) {
             dial = dial.wait_for_name();
@@ -94,6 +112,10 @@ impl Program {
                 let cause = &error.cause;
                 self.stage
                     .note(self.run.0, || format!("flow {flow} is not there: {cause}"));
+                if demand == Demand::Through && !is_for_load(cause) {
+                    let what = format!("{} does not get through: {error}", self.run.0);
+                    self.stage.fail(Invariant::D2, what);
+                }
                 return None;
             }
         };
@@ -340,6 +362,21 @@ impl Program {
         Ok(())
     }
 }
+
+/// Whether a dial failed as there are too many flows or dials already.
+const fn is_for_load(cause: &DialCause) -> bool {
+    matches!(
+        cause,
+        DialCause::TooMany { .. }
+            | DialCause::Refused {
+                reason: RefusalReason::Busy,
+                ..
+            }
+    )
+}
+
+/// Within what a dial gets through if nothing is wrong.
+const DIAL_BOUND: Duration = Duration::from_secs(5);
 
 /// How long a program does something else when it has dropped a future.
 const WHIM: Duration = Duration::from_millis(2);

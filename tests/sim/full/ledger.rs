@@ -97,6 +97,15 @@ pub(super) struct Situation<'a> {
     pub(super) latency: Duration,
     /// Whether nothing has gone wrong for a while.
     pub(super) is_calm: bool,
+    pub(super) judged: Judged<'a>,
+}
+
+/// Whose flows have to do well.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Judged<'a> {
+    All,
+    /// Those among these nodes: the others are still unwell.
+    Core(&'a [NodeId]),
 }
 
 impl Ledger {
@@ -352,9 +361,15 @@ impl Ledger {
         self.flows.get_mut(index).expect("flows are numbered")
     }
 
+    /// The flows whose both ends are judged, by their numbers.
+    fn judged(&self, situation: &Situation<'_>) -> impl Iterator<Item = (usize, &FlowRecord)> {
+        let flows = self.flows.iter().enumerate();
+        flows.filter(|(_, record)| record.is_judged(situation))
+    }
+
     /// What holds at any moment.
     pub(super) fn check(&self, situation: &Situation<'_>) -> Result<(), Finding> {
-        for (number, record) in self.flows.iter().enumerate() {
+        for (number, record) in self.judged(situation) {
             record
                 .check(situation)
                 .map_err(|(invariant, what)| (invariant, format!("flow {number}: {what}")))?;
@@ -395,7 +410,7 @@ impl Ledger {
     /// What holds when nothing has gone wrong for longer than any time-out: every flow that one
     /// end is done with is over at the other, and nothing was lost without a word.
     pub(super) fn check_settled(&self, situation: &Situation<'_>) -> Result<(), Finding> {
-        for (number, record) in self.flows.iter().enumerate() {
+        for (number, record) in self.judged(situation) {
             record
                 .check_settled(situation)
                 .map_err(|(invariant, what)| (invariant, format!("flow {number}: {what}")))?;
@@ -403,7 +418,9 @@ impl Ledger {
         // Every call is answered, or its flow is over.
         let is_stuck = |call: &&CallRecord| {
             let lives = (situation.ended_at)(call.by).is_none();
-            lives && !call.is_over && situation.now > call.begun + PROGRESS_BOUND
+            // Who serves a call is not known here: it may be one who is unwell.
+            let is_judged = matches!(situation.judged, Judged::All);
+            lives && is_judged && !call.is_over && situation.now > call.begun + PROGRESS_BOUND
         };
         if let Some(call) = self.calls.iter().find(is_stuck) {
             let what = format!(
@@ -422,6 +439,16 @@ impl Ledger {
 }
 
 impl FlowRecord {
+    /// Whether both ends are at nodes whose flows are judged.
+    fn is_judged(&self, situation: &Situation<'_>) -> bool {
+        let reader = self.reader.map(|(id, _)| id).or(self.to);
+        let mut ends = [Some(self.from.0), reader].into_iter().flatten();
+        match situation.judged {
+            Judged::All => true,
+            Judged::Core(core) => ends.all(|id| core.contains(&id)),
+        }
+    }
+
     fn check(&self, situation: &Situation<'_>) -> Result<(), Finding> {
         let now = situation.now;
         // Who crashed is missed at the other end within the idle time-out.

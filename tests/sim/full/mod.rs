@@ -61,6 +61,8 @@ struct Stage {
     /// What hosts had sent when the calm began.
     sent_before_calm: RefCell<Vec<u64>>,
     is_healed: Cell<bool>,
+    /// Since when the core is healed, and the others not yet.
+    core_healed_at: Cell<Option<Duration>>,
     is_shutting_down: Cell<bool>,
     is_over: Cell<bool>,
     violation: RefCell<Option<Violation>>,
@@ -116,15 +118,12 @@ pub(crate) fn run(plan: &Plan, lines: Lines) -> Outcome {
         let (_, told_without) = run_once(&calm, Lines::Dropped);
         if let Some(what) = difference(&told, &told_without) {
             let is_replay = plan.attacks().all(|attack| attack == Attack::Replay);
-            outcome.violation = Some(Violation {
-                invariant: if is_replay {
-                    Invariant::S4
-                } else {
-                    Invariant::S2
-                },
-                at: outcome.simulated,
-                what,
-            });
+            let invariant = if is_replay {
+                Invariant::S4
+            } else {
+                Invariant::S2
+            };
+            outcome.violation = Some(Violation::new(invariant, outcome.simulated, what));
         }
     }
     outcome
@@ -165,6 +164,9 @@ fn run_once(plan: &Plan, lines: Lines) -> (Outcome, Histories) {
     simulation.block_on(stage.conduct(&simulation));
     drop(watched);
     stage.check_log(&errors);
+    if let Some(violation) = &mut *stage.violation.borrow_mut() {
+        violation.nodes = stage.describe_nodes();
+    }
     let outcome = Outcome {
         hash: simulation.hash(),
         events: simulation.events(),
@@ -203,6 +205,7 @@ impl Stage {
             moves: Cell::new(0),
             sent_before_calm: RefCell::default(),
             is_healed: Cell::new(false),
+            core_healed_at: Cell::new(None),
             is_shutting_down: Cell::new(false),
             is_over: Cell::new(false),
             violation: RefCell::default(),
@@ -292,11 +295,7 @@ impl Stage {
     }
 
     fn fail(&self, invariant: Invariant, what: String) {
-        let violation = Violation {
-            invariant,
-            at: self.now(),
-            what,
-        };
+        let violation = Violation::new(invariant, self.now(), what);
         self.violation.borrow_mut().get_or_insert(violation);
     }
 

@@ -10,7 +10,7 @@ use grinta_proto::{
     Standing, WatchError,
 };
 
-use super::flows::Program;
+use super::flows::{Demand, Program};
 use super::futures::{AtMost, Either, either};
 use super::ledger::Run;
 use super::{Service, Stage, first_place};
@@ -186,7 +186,9 @@ impl Stage {
             Operation::Release(_, name) => self.release(id, name),
             Operation::Leave(_) => self.leave(program),
             Operation::ShutDown(_) => self.shut_down(program),
-            Operation::Open(plan) => host.spawn("sender", program.open(plan.clone())),
+            Operation::Open(plan) => {
+                host.spawn("sender", program.open(plan.clone(), Demand::AsItMay))
+            }
             Operation::Call(plan) => host.spawn("caller", program.call(plan.clone())),
             Operation::Join(_) => {}
         }

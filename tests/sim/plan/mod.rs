@@ -22,6 +22,11 @@
 //! The tier, the seed and what the links are like may be left out. A fault without `for` lasts until
 //! the chaos is over. Then all faults end: links are as they were at first, crashed nodes are back.
 //!
+//! With `core n0,n2` that comes in two steps. First these nodes alone are back, and well, as are the
+//! links among them; all that is wrong elsewhere at that moment stays so. The core has to live all
+//! the same: its nodes agree on each other and on their names, and reach each other. Then the rest
+//! follows.
+//!
 //! Both tiers take every plan. What has no meaning over messages, as a flow or a flipped bit, does
 //! nothing in the control tier.
 
@@ -63,6 +68,10 @@ pub struct Plan {
     pub room: Room,
     /// When all faults end.
     pub chaos: Duration,
+    /// Who is healed first, while all that is wrong with others stays so; nobody if all faults end
+    /// at once. The first node, through which they find each other, is always among
+    /// them, and another.
+    pub core: Vec<NodeId>,
     /// What happens until then.
     pub steps: Vec<Step>,
 }
@@ -119,6 +128,37 @@ impl Plan {
     pub fn chaos_end(&self) -> Duration {
         let last = self.steps.iter().map(|step| step.at).max();
         self.chaos.max(last.unwrap_or_default())
+    }
+
+    /// Whether a fault is about the nodes of the core, and so ends with their healing. What is wrong
+    /// with links ends between them alone, and goes on elsewhere.
+    pub(crate) fn ends_with_core(&self, fault: &Fault) -> bool {
+        match fault {
+            Fault::RollingRestart(_) => true,
+            Fault::Crash(_)
+            | Fault::Move(_)
+            | Fault::SetBack(_)
+            | Fault::Swap(..)
+            | Fault::Pause(_)
+            | Fault::ClockAhead(..)
+            | Fault::ClockBehind(..)
+            | Fault::Host(..)
+            | Fault::Attack(..) => fault.nodes().iter().any(|node| self.core.contains(node)),
+            Fault::Cut(..)
+            | Fault::CutOneWay(..)
+            | Fault::Flap(..)
+            | Fault::Jam(..)
+            | Fault::Ring
+            | Fault::Swizzle(_)
+            | Fault::SlowLinks(..)
+            | Fault::LosePacket(..)
+            | Fault::Latency(_)
+            | Fault::Jitter(_)
+            | Fault::Loss(_)
+            | Fault::Duplicate(_)
+            | Fault::Reorder(_)
+            | Fault::Weather(_) => false,
+        }
     }
 
     /// The same without its attackers, if it has some and nothing else goes wrong: nothing that a

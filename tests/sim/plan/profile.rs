@@ -38,6 +38,7 @@ impl Plan {
             spurious_wakes: 0,
             room: Room::default(),
             chaos: BOOT + CHAOS,
+            core: profile.core(nodes),
             steps,
         };
         if tier == Tier::Full {
@@ -62,6 +63,7 @@ pub(super) enum Aspect {
     Weights,
     Arrangement,
     Workload,
+    Core,
 }
 
 impl Profile {
@@ -82,6 +84,21 @@ impl Profile {
             _ => self.draw(Aspect::Nodes, 1).between(2, 7),
         };
         u32::try_from(size).expect("a small number")
+    }
+
+    /// Who is healed before the others, in three of ten seeds: the first, another, and a half of the
+    /// rest.
+    fn core(&self, nodes: u32) -> Vec<NodeId> {
+        let draw = |n: u64| self.draw(Aspect::Core, n);
+        if !draw(0).chance(300_000) {
+            return Vec::new();
+        }
+        let other = 1 + draw(1).below(u64::from(nodes) - 1);
+        let is_of_core = |node: &NodeId| {
+            let number = u64::from(node.0);
+            number == 0 || number == other || draw(1 + number).chance(500_000)
+        };
+        (0..nodes).map(NodeId).filter(is_of_core).collect()
     }
 
     fn operations(&self, nodes: u32) -> Vec<Step> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::words::{Share, Time, Words};
+use super::words::{Group, Share, Time, Words};
 use super::{Action, Fault, NodeId, Operation, Plan, Room, Step, Tier};
 use crate::executor::Policy;
 use crate::network::Link;
@@ -34,6 +34,7 @@ impl Plan {
             spurious_wakes: 0,
             room: Room::default(),
             chaos: Duration::ZERO,
+            core: Vec::new(),
             steps: Vec::new(),
         };
         for (number, line) in (1..).zip(text.lines()) {
@@ -60,6 +61,7 @@ impl Plan {
             "seed" => self.seed = words.parse("a number")?,
             "nodes" => self.nodes = words.parse("how many nodes")?,
             "chaos" => self.chaos = words.duration()?,
+            "core" => self.core = words.nodes()?,
             "policy" => self.policy = parse_policy(words)?,
             "spurious-wakes" => self.spurious_wakes = words.share()?,
             "room" => {
@@ -84,10 +86,14 @@ impl Plan {
         if self.nodes == 0 {
             return Err("`nodes` is missing, or zero".to_owned());
         }
-        for step in &self.steps {
-            if let Some(node) = step.nodes().into_iter().find(|node| node.0 >= self.nodes) {
-                return Err(format!("there is no {node}: `nodes` is {}", self.nodes));
-            }
+        let named = self.steps.iter().flat_map(Step::nodes);
+        let mut named = named.chain(self.core.iter().copied());
+        if let Some(node) = named.find(|node| node.0 >= self.nodes) {
+            return Err(format!("there is no {node}: `nodes` is {}", self.nodes));
+        }
+        // One that restarts alone knows no names until it meets another.
+        if !self.core.is_empty() && (!self.core.contains(&NodeId(0)) || self.core.len() < 2) {
+            return Err("a core is n0, through which all find each other, and more".to_owned());
         }
         Ok(())
     }
@@ -186,6 +192,9 @@ impl fmt::Display for Plan {
             Room::Tight => writeln!(f, "room tight")?,
         }
         writeln!(f, "chaos {}", Time(self.chaos))?;
+        if !self.core.is_empty() {
+            writeln!(f, "core {}", Group(&self.core))?;
+        }
         for step in &self.steps {
             writeln!(f, "{step}")?;
         }
@@ -227,7 +236,7 @@ mod tests {
     fn every_line_is_read_as_it_is_written() {
         let text = "tier control\nseed 7\nnodes 4\nlink latency 1ms\nlink jitter 100us\n\
             link loss 0.25%\nlink duplicate 5%\nlink reorder 100%\npolicy starve\nspurious-wakes 1%\n\
-            room tight\nchaos 1m\n\
+            room tight\nchaos 1m\ncore n0,n2\n\
             at 0s claim n0 a\nat 1s stand-by n1 a\nat 1500ms release n0 a\nat 2s leave n3\n\
             at 2s join n3\nat 2s shut-down n3\n\
             at 2s open n1 a messages 5 bytes 64 every 1ms then finish\n\
@@ -283,6 +292,14 @@ mod tests {
             (
                 "nodes 2\nlink loss 101%",
                 "line 2: `101%` is no share, as 5% or 0.25%",
+            ),
+            (
+                "nodes 2\ncore n0,n2",
+                "line 2: there is no n2: `nodes` is 2",
+            ),
+            (
+                "nodes 2\ncore n1",
+                "line 2: a core is n0, through which all find each other, and more",
             ),
             ("tier upper", "line 1: `upper` is not control or full"),
             ("", "line 0: `nodes` is missing, or zero"),
