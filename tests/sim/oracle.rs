@@ -1,6 +1,7 @@
 //! What is the case, and whether what nodes tell agrees with it: the same for both tiers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem::discriminant;
 use std::time::Duration;
 
 use grinta_proto::node::control::{ControlEvent, Resolution};
@@ -334,8 +335,9 @@ impl Oracle {
         }
         let mut member = member.clone();
         if kind == "updated" {
-            // What becomes of its state is told next.
-            member.state = was.unwrap_or(member.state);
+            // What becomes of its state is told next, unless it came and went unheard.
+            let is_told_next = |was: &MemberState| discriminant(was) != discriminant(&member.state);
+            member.state = was.filter(is_told_next).unwrap_or(member.state);
         }
         self.scenes.tell(now, || Happening::View {
             node: id,
@@ -535,6 +537,11 @@ pub(crate) fn line(member: &Member) -> String {
         member.session.0,
         word(member.state)
     )
+}
+
+/// What the events about a member have to fold to.
+pub(crate) fn gist(member: &Member) -> (NodeName, Session, MemberState) {
+    (member.name.clone(), member.session, member.state)
 }
 
 /// A state without its instant, which differs from run to run.

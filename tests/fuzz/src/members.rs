@@ -1,6 +1,7 @@
 //! Failure detection: any packet, and one node's control tier under any packets.
 
 use std::collections::BTreeMap;
+use std::mem::discriminant;
 use std::time::{Duration, Instant};
 
 use arbitrary::{Result, Unstructured};
@@ -216,8 +217,10 @@ impl Listener {
             if is_renewed {
                 self.renewed.push(member.name.clone());
             }
-            // What becomes of its state is told next.
-            member.state = was;
+            // What becomes of its state is told next, unless it came and went unheard.
+            if discriminant(&was) != discriminant(&member.state) {
+                member.state = was;
+            }
         }
         self.told.insert(member.name.clone(), member);
     }

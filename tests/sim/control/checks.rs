@@ -10,7 +10,7 @@ use grinta_proto::wire::control::{ControlMessage, SwimKind};
 use grinta_proto::{EndpointName, MemberState};
 
 use super::{Node, World, index};
-use crate::oracle::{self, Finding, HEAL_BOUND, crash_bound, line, node_of, word};
+use crate::oracle::{self, Finding, HEAL_BOUND, crash_bound, gist, node_of, word};
 use crate::plan::NodeId;
 use crate::verdict::Invariant;
 
@@ -58,12 +58,11 @@ impl World<'_> {
         }
     }
 
-    /// The events so far fold to the list of members. Since when one is gone is left out: what
-    /// others knew earlier corrects it without an event.
+    /// The events so far fold to the list of members.
     fn check_fold(&self, id: NodeId, control: &Control) -> Result<(), Finding> {
         let told = self.oracle.views[index(id)].members.values();
-        let told: Vec<_> = told.map(line).collect();
-        let listed: Vec<_> = control.members().map(|member| line(&member)).collect();
+        let told: Vec<_> = told.map(gist).collect();
+        let listed: Vec<_> = control.members().map(|member| gist(&member)).collect();
         if told == listed {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use grinta_proto::{EndpointName, Fabric, Level, MemberState, Resolution, Snapsho
 use super::errors::ErrorWatch;
 use super::ledger::{Judged, Run, Situation};
 use super::{Stage, first_place};
-use crate::oracle::{self, Finding, HEAL_BOUND, crash_bound, line, name_of, node_of, word};
+use crate::oracle::{self, Finding, HEAL_BOUND, crash_bound, gist, line, name_of, node_of, word};
 use crate::plan::{Action, NodeId};
 use crate::simulation::Simulation;
 use crate::verdict::Invariant;
@@ -198,11 +198,11 @@ impl Stage {
         let told: Vec<_> = oracle.views[id.index()]
             .members
             .values()
-            .map(line)
+            .map(gist)
             .collect();
         let members = fabric.members();
         let others = members.iter().filter(|member| member.name != name_of(id));
-        let listed: Vec<_> = others.map(line).collect();
+        let listed: Vec<_> = others.map(gist).collect();
         if told == listed {
             return Ok(());
         }

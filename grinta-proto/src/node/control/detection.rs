@@ -132,10 +132,10 @@ impl Control {
             if change.health == Health::Down && hearsay.left.contains(&change.identity) {
                 change.health = Health::Left;
             }
-            let events = self.members.apply(now, &change);
-            if let Some(gone_for) = hearsay.gone_for.get(&change.identity.name) {
-                self.members.backdate(now, &change.identity.name, *gone_for);
-            }
+            let gone_for = hearsay.gone_for.get(&change.identity.name);
+            let gone_for = gone_for.filter(|_| !change.health.is_active());
+            let since = gone_for.and_then(|gone_for| now.checked_sub(*gone_for));
+            let events = self.members.apply(since.unwrap_or(now), &change);
             self.note_change(now, &change);
             self.outputs.extend(events.into_iter().map(member_output));
             self.follow_asked(&change.identity.name, change.health.is_active());

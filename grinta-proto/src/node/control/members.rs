@@ -71,15 +71,15 @@ impl Members {
         self.hash
     }
 
-    /// Takes a change that foca took. The events, if it shows: more than one when the attributes
-    /// and the health changed at once.
-    pub(super) fn apply(&mut self, now: Instant, change: &MemberUpdate) -> Vec<MemberEvent> {
+    /// Takes a change that foca took, and that came about at `since`. The events, if it shows: more
+    /// than one when the attributes and the health changed at once.
+    pub(super) fn apply(&mut self, since: Instant, change: &MemberUpdate) -> Vec<MemberEvent> {
         let name = change.identity.name.clone();
         let before = self.table.remove(&name);
         if let Some(before) = &before {
             self.discount(before);
         }
-        let after = Entry::after(now, before.as_ref(), change);
+        let after = Entry::after(since, before.as_ref(), change);
         let events = events(before.as_ref(), &after);
         self.count(&after);
         self.table.insert(name, after);
@@ -136,13 +136,6 @@ impl Members {
             incarnation,
             health: Health::Suspect,
             ..word
-        }
-    }
-
-    /// Corrects since when a member is gone: another node knew it earlier.
-    pub(super) fn backdate(&mut self, now: Instant, name: &NodeName, gone_for: Duration) {
-        if let Some(entry) = self.table.get_mut(name) {
-            entry.since = now.checked_sub(gone_for).unwrap_or(now);
         }
     }
 
@@ -222,7 +215,7 @@ impl Members {
 }
 
 impl Entry {
-    fn after(now: Instant, before: Option<&Self>, change: &MemberUpdate) -> Self {
+    fn after(since: Instant, before: Option<&Self>, change: &MemberUpdate) -> Self {
         let same_health = before.filter(|before| {
             match change.health {
                 Health::Alive => before.health == Health::Alive,
@@ -230,14 +223,17 @@ impl Entry {
                 Health::Suspect => {
                     before.health == Health::Suspect && before.incarnation == change.incarnation
                 }
-                Health::Down | Health::Left => !before.health.is_active(),
+                // A later run that is gone, too, was there in between.
+                Health::Down | Health::Left => {
+                    !before.health.is_active() && before.identity.session == change.identity.session
+                }
             }
         });
         Self {
             identity: change.identity.clone(),
             incarnation: change.incarnation,
             health: change.health,
-            since: same_health.map_or(now, |before| before.since),
+            since: same_health.map_or(since, |before| before.since),
             labels: before.and_then(|before| before.labels.clone()),
             listed: change.health.is_active() || before.is_some_and(|before| before.listed),
         }

@@ -4,7 +4,7 @@ use super::super::harness::{World, address, name};
 use super::super::*;
 use super::{endpoint, seconds};
 use crate::node::event::MemberState;
-use crate::wire::control::{SwimHeader, SwimKind, SwimPacket, SyncRequest};
+use crate::wire::control::{MemberRecord, SwimHeader, SwimKind, SwimPacket, SyncRequest};
 
 #[test]
 fn nodes_that_start_together_find_each_other() {
@@ -423,6 +423,52 @@ fn who_is_forgotten_counts_as_left_everywhere_and_comes_back_as_a_later_run() {
     world.boot(5, Session(2), &[0]);
     world.run_until(seconds(8), "a return", World::is_whole);
     world.check();
+}
+
+#[test]
+fn since_when_a_member_is_gone_is_what_its_last_event_says() {
+    let mut world = World::of(33, 3);
+    world.run(seconds(10));
+    let identity = world.node(2).control.swim.identity().clone();
+    world.crash(2);
+    world.run(seconds(40));
+    let since = |world: &World| {
+        let member = world.node(0).control.member(&name(2)).unwrap();
+        let MemberState::Down { since } = member.state else {
+            panic!("{member:?}");
+        };
+        since
+    };
+    let seen = since(&world);
+    let hear = |world: &mut World, session, bump, gone_for| {
+        let record = MemberRecord {
+            identity: MemberIdentity {
+                session,
+                bump,
+                ..identity.clone()
+            },
+            incarnation: 0,
+            health: Health::Down,
+            labels: None,
+            gone_for,
+        };
+        let message = ControlMessage::Members(vec![record]);
+        world
+            .act(0, |control, now, _| {
+                control.handle_message(now, &name(1), message)
+            })
+            .unwrap();
+        world.check();
+    };
+    // It had renewed itself once, which shows to nobody.
+    hear(&mut world, identity.session, 1, seconds(5));
+    assert_eq!(since(&world), seen);
+    assert_eq!(world.story(0, 2).last(), Some(&"down"));
+    // A later run of it has come and gone, while nobody told this node.
+    let later = Session(identity.session.0 + 1);
+    hear(&mut world, later, 0, seconds(3));
+    assert_eq!(since(&world), world.now - seconds(3));
+    assert_eq!(world.story(0, 2).last(), Some(&"updated"));
 }
 
 #[test]
