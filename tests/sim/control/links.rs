@@ -32,6 +32,8 @@ struct Link {
     /// The runs of the two nodes that made it.
     runs: [u64; 2],
     is_up: bool,
+    /// Who tries to make it. Where both do, whoever is first serves both.
+    dials: [bool; 2],
     /// What waits: for the connection to be made, or for the cut to be mended. One queue for each
     /// direction.
     waiting: [Vec<(usize, ControlMessage)>; 2],
@@ -69,6 +71,7 @@ pub(super) enum Event {
         number: u64,
         tries: u32,
         dialler: NodeId,
+        run: u64,
     },
     Up {
         pair: (NodeId, NodeId),
@@ -124,9 +127,7 @@ impl World<'_> {
         match self.places.get(&address) {
             Some(&to) if to != from => {
                 self.forget_stale(pair(from, to), from);
-                if !self.links.links.contains_key(&pair(from, to)) {
-                    self.dial(from, to);
-                }
+                self.dial(from, to);
             }
             Some(_) | None => {
                 let run = self.nodes[index(from)].runs;
@@ -162,11 +163,8 @@ impl World<'_> {
         }
         let pair = pair(sent.from, to);
         self.forget_stale(pair, sent.from);
-        if !self.links.links.contains_key(&pair) {
-            if self.places.get(&sent.address) != Some(&to) {
-                // Somebody else is there, or nobody.
-                return;
-            }
+        // Somebody else may be there, or nobody.
+        if self.places.get(&sent.address) == Some(&to) {
             self.dial(sent.from, to);
         }
         let direction = usize::from(sent.from > to);
@@ -306,26 +304,37 @@ impl World<'_> {
         true
     }
 
+    /// Begins to make a connection, unless there is one or this node is at it.
     fn dial(&mut self, from: NodeId, to: NodeId) {
         let pair = pair(from, to);
-        self.links.made += 1;
-        let number = self.links.made;
-        let link = Link {
-            number,
-            runs: [
-                self.nodes[index(pair.0)].runs,
-                self.nodes[index(pair.1)].runs,
-            ],
-            is_up: false,
-            waiting: Default::default(),
-            last_arrival: [self.now; 2],
-            stalled_since: [None; 2],
-        };
-        self.links.links.insert(pair, link);
-        self.attempt(pair, number, 0, from);
+        let runs = [pair.0, pair.1].map(|end| self.nodes[index(end)].runs);
+        let (made, now) = (&mut self.links.made, self.now);
+        let link = self.links.links.entry(pair).or_insert_with(|| {
+            *made += 1;
+            Link {
+                number: *made,
+                runs,
+                is_up: false,
+                dials: [false; 2],
+                waiting: Default::default(),
+                last_arrival: [now; 2],
+                stalled_since: [None; 2],
+            }
+        });
+        let end = usize::from(from > to);
+        if !link.is_up && !std::mem::replace(&mut link.dials[end], true) {
+            let (number, run) = (link.number, link.runs[end]);
+            self.attempt(pair, number, (from, run), 0);
+        }
     }
 
-    fn attempt(&mut self, pair: (NodeId, NodeId), number: u64, tries: u32, dialler: NodeId) {
+    fn attempt(
+        &mut self,
+        pair: (NodeId, NodeId),
+        number: u64,
+        (dialler, run): (NodeId, u64),
+        tries: u32,
+    ) {
         let answerer = if dialler == pair.0 { pair.1 } else { pair.0 };
         let (from, to) = (host(dialler), host(answerer));
         let there = self.network.arrivals(self.now, from, to, HANDSHAKE_LEN);
@@ -336,20 +345,20 @@ impl World<'_> {
             let back = self.network.arrivals(reached, to, from, HANDSHAKE_LEN);
             back.into_iter().min()
         });
-        let event = match back {
-            Some(back) => (back, Event::Up { pair, number }),
-            None => {
-                let tries = tries + 1;
-                let again = Event::Attempt {
-                    pair,
-                    number,
-                    tries,
-                    dialler,
-                };
-                (self.now + ATTEMPT_INTERVAL, again)
-            }
+        if let Some(back) = back {
+            let up = Event::Up { pair, number };
+            self.queue.plan(back, super::Event::Link(up));
+        }
+        // Who waits for an answer cannot know that it is only late.
+        let again = Event::Attempt {
+            pair,
+            number,
+            tries: tries + 1,
+            dialler,
+            run,
         };
-        self.queue.plan(event.0, super::Event::Link(event.1));
+        let at = self.now + ATTEMPT_INTERVAL;
+        self.queue.plan(at, super::Event::Link(again));
     }
 
     pub(super) fn handle_link(&mut self, event: Event) {
@@ -359,15 +368,18 @@ impl World<'_> {
                 number,
                 tries,
                 dialler,
+                run,
             } => {
-                let Some(link) = self.links.get(pair, number) else {
-                    return;
-                };
                 let end = usize::from(dialler == pair.1);
-                if tries >= ATTEMPTS_MAX || link.runs[end] != self.nodes[index(dialler)].runs {
+                let link = self.links.get(pair, number);
+                if link.is_none_or(|link| link.is_up || link.runs[end] != run) {
+                    return;
+                }
+                let node = &self.nodes[index(dialler)];
+                if tries >= ATTEMPTS_MAX || node.runs != run || !node.takes_part() {
                     self.give_up(pair, dialler);
                 } else {
-                    self.attempt(pair, number, tries, dialler);
+                    self.attempt(pair, number, (dialler, run), tries);
                 }
             }
             Event::Up { pair, number } => self.come_up(pair, number),
@@ -382,7 +394,8 @@ impl World<'_> {
                 since,
                 cause,
             } => {
-                if self.links.get(pair, number).is_some() && self.persists(pair, since, cause) {
+                let link = self.links.get(pair, number);
+                if link.is_some_and(|link| link.is_up) && self.persists(pair, since, cause) {
                     self.break_link(pair);
                 }
             }
@@ -394,11 +407,20 @@ impl World<'_> {
         }
     }
 
+    /// A node tries no longer to make a connection; maybe the other does.
     fn give_up(&mut self, pair: (NodeId, NodeId), dialler: NodeId) {
-        self.links.links.remove(&pair);
+        let end = usize::from(dialler == pair.1);
+        let Some(link) = self.links.links.get_mut(&pair) else {
+            return;
+        };
+        link.dials[end] = false;
+        link.waiting[end].clear();
+        let (run, is_abandoned) = (link.runs[end], !link.dials[1 - end]);
+        if is_abandoned {
+            self.links.links.remove(&pair);
+        }
         let answerer = if dialler == pair.0 { pair.1 } else { pair.0 };
         let news = News::Unreachable(self.nodes[index(answerer)].address);
-        let run = self.nodes[index(dialler)].runs;
         self.tell_later(dialler, run, news);
     }
 
@@ -407,13 +429,10 @@ impl World<'_> {
         let runs = ends.map(|end| self.nodes[index(end)].runs);
         let take_part = ends.iter().all(|end| self.nodes[index(*end)].takes_part());
         let now = self.now;
-        let Some(link) = self.links.get(pair, number) else {
+        let link = self.links.get(pair, number);
+        let Some(link) = link.filter(|link| !link.is_up && take_part) else {
             return;
         };
-        if !take_part {
-            self.links.links.remove(&pair);
-            return;
-        }
         link.is_up = true;
         link.runs = runs;
         link.last_arrival = [now; 2];
@@ -528,12 +547,22 @@ impl World<'_> {
         }
     }
 
-    /// Forgets a connection that was made by an earlier run of this node: it knows nothing of it.
+    /// Forgets what an earlier run of this node had of a connection: this one knows nothing of it.
     fn forget_stale(&mut self, pair: (NodeId, NodeId), id: NodeId) {
         let run = self.nodes[index(id)].runs;
-        let link = self.links.links.get(&pair);
-        if link.is_some_and(|link| link.runs[usize::from(id == pair.1)] != run) {
+        let end = usize::from(id == pair.1);
+        let Some(link) = self.links.links.get_mut(&pair) else {
+            return;
+        };
+        if link.runs[end] == run {
+            return;
+        }
+        if link.is_up {
             self.break_link(pair);
+        } else {
+            link.runs[end] = run;
+            link.dials[end] = false;
+            link.waiting[end].clear();
         }
     }
 
