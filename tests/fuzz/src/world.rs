@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use grinta_proto::node::{
     Choice, Claiming, DatagramMeta, DialRequest, Dialled, EndpointId, Event, FlowId, FlowReadError,
-    Node, Origin, Payload, SocketInfo, UnknownName,
+    Node, Origin, Payload, Presence, SocketInfo, UnknownName,
 };
 use grinta_proto::wire::stream::{Encoding, FlowAnswer, OpenFlow};
 use grinta_proto::{CodecId, Config, Credentials, Direction, EndpointName, Neighbour, NodeName};
@@ -203,6 +203,12 @@ impl World {
     pub(crate) fn sees(&mut self, index: usize, member: &str) -> bool {
         let mut members = self.station(index).node.members();
         members.any(|known| known.name.as_str() == member && known.state.is_active())
+    }
+
+    /// Whether a node left because another is taken for it, and said so.
+    pub(crate) fn has_stepped_aside(&mut self, index: usize) -> bool {
+        let node = &self.station(index).node;
+        node.identity_conflict().is_some() && node.snapshot().presence == Presence::Left
     }
 
     /// What a node told since it was last asked.
