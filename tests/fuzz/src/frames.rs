@@ -1,5 +1,7 @@
 //! Streams of frames.
 
+use std::slice;
+
 use arbitrary::{Arbitrary, Unstructured};
 use bytes::{Bytes, BytesMut};
 use grinta_proto::FrameError;
@@ -17,15 +19,15 @@ pub fn frame_bytes(data: &[u8]) {
         return;
     };
     let limit = LIMITS[usize::from(limit) % LIMITS.len()];
-    let outcome = within_budget(stream.len(), || {
+    let plain = read_plainly(limit, stream);
+    within_budget(stream.len(), || {
         let mut decoder = FrameDecoder::new(limit);
         decoder.push(Bytes::copy_from_slice(stream));
-        drain(&mut decoder)
+        plain.expected().end(&mut decoder);
     });
-    outcome.assert_is(&read_plainly(limit, stream));
 
     let mut encoded = BytesMut::new();
-    for frame in &outcome.frames {
+    for frame in &plain.frames {
         encode_length(frame.len(), &mut encoded);
         encoded.extend_from_slice(frame);
     }
@@ -51,43 +53,40 @@ pub fn frame_structured(data: &[u8]) {
     }
     let stream = stream.freeze();
     let fitting = plan.frames.iter().take_while(|frame| frame.len() <= limit);
-    let fitting: Vec<_> = fitting.map(|frame| Bytes::copy_from_slice(frame)).collect();
+    let (fitting, rest) = plan.frames.split_at(fitting.count());
+    let end = rest.first().map_or(Ok(()), |frame| {
+        Err(FrameError::TooLong {
+            length: frame.len() as u64,
+            limit,
+        })
+    });
+    let expected = Expected {
+        frames: fitting.iter(),
+        end,
+    };
 
     let mut decoder = FrameDecoder::new(limit);
     decoder.push(stream.clone());
-    let outcome = drain(&mut decoder);
-    assert_eq!(outcome.frames, fitting);
-    let end = match plan.frames.get(fitting.len()) {
-        None => Ok(()),
-        Some(frame) => Err(FrameError::TooLong {
-            length: frame.len() as u64,
-            limit,
-        }),
-    };
-    assert_eq!(outcome.end, end);
+    expected.clone().end(&mut decoder);
 
     // Another decoder takes over after some frames, wherever the chunk ended.
     let cut = usize::from(plan.cut).min(stream.len());
-    let handed_over = usize::from(plan.handed_over);
+    let mut expected = expected;
     let mut first = FrameDecoder::new(limit);
     first.push(stream.slice(..cut));
-    let mut frames = Vec::new();
-    while frames.len() < handed_over
-        && let Ok(Some(frame)) = first.next_frame()
-    {
-        frames.push(frame);
+    for _ in 0..plan.handed_over {
+        match first.next_frame() {
+            Ok(Some(frame)) => expected.take(&frame),
+            Ok(None) => break,
+            Err(_) => return expected.end(&mut first),
+        }
     }
     let rest = first.take_rest();
     assert!(first.is_empty());
     let mut second = FrameDecoder::new(limit);
     second.push(rest);
     second.push(stream.slice(cut..));
-    let outcome = drain(&mut second);
-    frames.extend(outcome.frames);
-    assert!(
-        first.finish().is_err() || frames == fitting,
-        "the rest does not go on where the first decoder stood"
-    );
+    expected.end(&mut second);
 }
 
 /// A stream cut into any chunks gives the frames, the error and the end of the whole.
@@ -100,9 +99,9 @@ pub fn framing_chunks(data: &[u8]) {
     };
     let limit = usize::from(plan.limit);
     let whole = read_plainly(limit, plan.stream);
-    let outcome = within_budget(plan.stream.len(), || {
+    within_budget(plan.stream.len(), || {
         let mut decoder = FrameDecoder::new(limit);
-        let mut frames = Vec::new();
+        let mut expected = whole.expected();
         let mut rest = Bytes::copy_from_slice(plan.stream);
         let mut cuts = plan.chunk_lens.iter().cycle();
         while !rest.is_empty() {
@@ -110,31 +109,72 @@ pub fn framing_chunks(data: &[u8]) {
             // An empty chunk changes nothing, and a plan of nothing else must end.
             decoder.push(rest.slice(..0));
             decoder.push(rest.split_to(len.clamp(1, rest.len())));
-            frames.extend(drain(&mut decoder).frames);
+            expected.take_all(&mut decoder);
             assert!(
                 decoder.buffered() <= plan.stream.len(),
                 "more is buffered than arrived"
             );
         }
-        let end = drain(&mut decoder).end;
-        Outcome { frames, end }
+        expected.end(&mut decoder);
     });
-    outcome.assert_is(&whole);
 }
 
-/// What became of a stream.
+/// What a stream comes to, as slices of it.
 #[derive(Debug)]
-struct Outcome<F = Bytes> {
-    frames: Vec<F>,
+struct Reading<'a> {
+    frames: Vec<&'a [u8]>,
     /// Whether it may end where it does.
     end: Result<(), FrameError>,
 }
 
-impl Outcome {
-    /// The frames of a plain reading are slices: copies would be most of what a target costs.
-    fn assert_is(&self, plain: &Outcome<&[u8]>) {
-        assert_eq!(self.frames, plain.frames);
-        assert_eq!(self.end, plain.end);
+impl<'a> Reading<'a> {
+    fn expected(&self) -> Expected<'_, 'a> {
+        Expected {
+            frames: self.frames.iter(),
+            end: self.end,
+        }
+    }
+}
+
+/// What a decoder has yet to say. What it said is not kept: memory is the decoder's alone.
+#[derive(Debug, Clone)]
+struct Expected<'r, 'a> {
+    frames: slice::Iter<'r, &'a [u8]>,
+    end: Result<(), FrameError>,
+}
+
+impl Expected<'_, '_> {
+    fn take(&mut self, frame: &[u8]) {
+        assert_eq!(self.frames.next().copied(), Some(frame));
+    }
+
+    /// Takes the frames that are there.
+    fn take_all(&mut self, decoder: &mut FrameDecoder) {
+        while let Ok(Some(frame)) = decoder.next_frame() {
+            self.take(&frame);
+        }
+    }
+
+    /// Takes what is there, after which nothing comes.
+    fn end(mut self, decoder: &mut FrameDecoder) {
+        self.take_all(decoder);
+        assert_eq!(self.frames.next(), None, "a frame is missing");
+        assert_eq!(decoder.finish(), self.end);
+        let again = decoder.next_frame();
+        match self.end {
+            Ok(()) => {
+                assert_eq!(again, Ok(None));
+                assert!(decoder.is_empty());
+            }
+            Err(FrameError::Truncated { missing }) => {
+                assert_eq!(again, Ok(None));
+                assert!(missing > 0);
+            }
+            Err(error) => {
+                assert_eq!(again, Err(error), "an error is not repeated");
+                assert_eq!(decoder.buffered(), 0, "something is kept after an error");
+            }
+        }
     }
 }
 
@@ -153,32 +193,8 @@ struct ChunkPlan<'a> {
     stream: &'a [u8],
 }
 
-fn drain(decoder: &mut FrameDecoder) -> Outcome {
-    let mut frames = Vec::new();
-    while let Ok(Some(frame)) = decoder.next_frame() {
-        frames.push(frame);
-    }
-    let end = decoder.finish();
-    let again = decoder.next_frame();
-    match end {
-        Ok(()) => {
-            assert_eq!(again, Ok(None));
-            assert!(decoder.is_empty());
-        }
-        Err(FrameError::Truncated { missing }) => {
-            assert_eq!(again, Ok(None));
-            assert!(missing > 0);
-        }
-        Err(error) => {
-            assert_eq!(again, Err(error), "an error is not repeated");
-            assert_eq!(decoder.buffered(), 0, "something is kept after an error");
-        }
-    }
-    Outcome { frames, end }
-}
-
 /// The format as its specification reads, on the whole stream at once.
-fn read_plainly(limit: usize, mut stream: &[u8]) -> Outcome<&[u8]> {
+fn read_plainly(limit: usize, mut stream: &[u8]) -> Reading<'_> {
     let mut frames = Vec::new();
     let end = loop {
         if stream.is_empty() {
@@ -217,7 +233,7 @@ fn read_plainly(limit: usize, mut stream: &[u8]) -> Outcome<&[u8]> {
         frames.push(&body[..length]);
         stream = &body[length..];
     };
-    Outcome { frames, end }
+    Reading { frames, end }
 }
 
 /// From nothing at all to more than any stream here brings.
