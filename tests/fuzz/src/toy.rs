@@ -1,10 +1,12 @@
 //! Toy cryptography: TLS 1.3 and QUIC run as they are, but nothing is secret and nothing drawn.
 //!
 //! rustls takes its ciphers, its key exchange and its randomness from a provider. This one keeps
-//! *ring*'s hashes and signatures, counts instead of drawing, and does not encrypt, so that the
+//! *ring*'s hashes and signatures ([`memo`]), counts instead of drawing, and does not encrypt, so that the
 //! bytes of a packet mean what they say, an input means the same in every run, and a handshake is
 //! cheap. Whether a packet is authenticated is up to its [`Seal`]. No product code knows of it:
 //! it comes in by `Credentials::with_crypto_provider`, as any cryptography does.
+
+mod memo;
 
 use std::cell::Cell;
 use std::sync::{Arc, LazyLock};
@@ -66,8 +68,9 @@ fn with_quic(quic: &'static Toy) -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
         cipher_suites: vec![SupportedCipherSuite::Tls13(Box::leak(Box::new(suite)))],
         kx_groups: vec![&Toy(Seal::Checked)],
+        signature_verification_algorithms: *memo::ALGORITHMS,
         secure_random: &Counting,
-        ..provider
+        key_provider: &memo::Keys,
     })
 }
 
