@@ -57,6 +57,7 @@ mod mesh;
 mod peer;
 mod peering;
 mod quic;
+mod signing;
 mod sleep;
 mod slow;
 mod snapshot;
@@ -254,7 +255,8 @@ impl Node {
         };
         let mut control_seed = [0; 32];
         rng.fill_bytes(&mut control_seed);
-        let control = Control::new(&config, identity, control_seed, now, unix_time);
+        let control = Control::new(&config, identity, control_seed, now, unix_time)
+            .with_notary(Box::new(credentials.clone()));
         Ok(Self {
             began_as: hello.session,
             hello,
@@ -523,7 +525,7 @@ impl Node {
             if let Some((key, event)) = self.connections.poll_event(now, surroundings) {
                 self.handle_peer(now, key, event);
             } else if let Some(output) = self.control.poll_output() {
-                self.handle_control(now, output);
+                self.handle_control(now, output, None);
             } else {
                 // An earlier run of this node may turn out to have had a later session.
                 self.hello.session = self.control.session();

@@ -26,6 +26,15 @@ pub(super) struct Redial {
     pub(super) not_before: Instant,
 }
 
+/// How a control message goes to a node.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    /// Where to dial it, if it has to be.
+    address: SocketAddr,
+    channel: Channel,
+    heard_by: Option<PeerKey>,
+}
+
 impl Node {
     pub(super) fn handle_peer(&mut self, now: Instant, key: PeerKey, event: PeerEvent) {
         match event {
@@ -93,7 +102,14 @@ impl Node {
         }
     }
 
-    pub(super) fn handle_control(&mut self, now: Instant, output: ControlOutput) {
+    /// Does what the control tier wants done. What it has to say to a peer whose earlier run it just
+    /// heard by `heard_by` goes back there: two processes may go by one name, and both must hear it.
+    pub(super) fn handle_control(
+        &mut self,
+        now: Instant,
+        output: ControlOutput,
+        heard_by: Option<PeerKey>,
+    ) {
         match output {
             ControlOutput::Send {
                 to,
@@ -101,7 +117,12 @@ impl Node {
                 message,
                 channel,
             } => {
-                self.send_control(now, &to, address, &message, channel);
+                let way = Way {
+                    address,
+                    channel,
+                    heard_by,
+                };
+                self.send_control(now, &to, way, &message);
             }
             ControlOutput::Connect { address } => self.connect_address(now, address),
             ControlOutput::Event(event) => self.handle_control_event(now, event),
@@ -422,6 +443,9 @@ impl Node {
             self.note_violation(name, code, &reason);
             self.close(now, key, code, &reason);
         }
+        while let Some(output) = self.control.poll_output() {
+            self.handle_control(now, output, Some(key));
+        }
     }
 
     fn note_violation(&mut self, peer: &NodeName, code: Code, reason: &str) {
@@ -467,18 +491,20 @@ impl Node {
     }
 
     /// Brings a control message on its way: now, or when the node's connection is up.
-    fn send_control(
-        &mut self,
-        now: Instant,
-        to: &NodeName,
-        address: SocketAddr,
-        message: &ControlMessage,
-        channel: Channel,
-    ) {
+    fn send_control(&mut self, now: Instant, to: &NodeName, way: Way, message: &ControlMessage) {
+        let Way {
+            address,
+            channel,
+            heard_by,
+        } = way;
         let mut body = BytesMut::new();
         message.encode(&mut body);
         let body = body.freeze();
-        if let Some(key) = self.connections.up(to)
+        let up = self.connections.up(to);
+        let session = |key| self.connections.session(to, key);
+        let heard_by = heard_by.filter(|&key| session(key) < up.and_then(session));
+        let heard_by = heard_by.filter(|&key| session(key).is_some());
+        if let Some(key) = heard_by.or(up)
             && let Some(peer) = self.connections.touch(key)
         {
             peer.note_used(now);

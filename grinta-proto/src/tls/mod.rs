@@ -37,6 +37,7 @@ mod failure;
 mod files;
 mod names;
 mod origin;
+mod signing;
 #[cfg(test)]
 pub(crate) mod testing;
 mod verifier;
@@ -51,6 +52,7 @@ pub use files::PemFiles;
 pub(crate) use names::alternative_names;
 pub use names::{MalformedCertificate, certified_names};
 pub use origin::{Origin, Part};
+use verifier::PeerVerifier;
 
 /// What QUIC needs to shake hands in either role.
 #[derive(Clone)]

@@ -62,6 +62,10 @@ impl PeerVerifier {
         }
     }
 
+    pub(super) const fn algorithms(&self) -> &WebPkiSupportedAlgorithms {
+        &self.algorithms
+    }
+
     pub(super) fn anchor_count(&self) -> usize {
         self.anchors.len()
     }

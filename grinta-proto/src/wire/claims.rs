@@ -3,6 +3,8 @@
 //! Every node keeps, for every owner, that owner's own versioned set of names. These are the
 //! pieces in which such sets are told from node to node; `node::control::directory` merges them.
 
+use bytes::Bytes;
+
 use crate::name::{EndpointName, NodeName, Session};
 
 /// A point in an owner's history. Each change of the owner's set takes the next one, from 1.
@@ -101,4 +103,45 @@ pub struct OwnerDelta {
     pub floor: Version,
     /// The claims.
     pub claims: Vec<Claim>,
+    /// The owner's signature, if it signed what a replica holds that applied the delta.
+    pub proof: Option<Box<HeadProof>>,
 }
+
+/// The owner's signature of its head, and so of all that its set holds at that version.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HeadProof {
+    /// A digest of the claims that the set holds.
+    pub root: Root,
+    /// Whose key signed.
+    pub certificate: CertificateId,
+    /// How, as TLS 1.3 numbers it.
+    pub scheme: u16,
+    /// The signature.
+    pub signature: Bytes,
+}
+
+/// A digest of all claims of a set: SHA-256, as the contract has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Root(pub [u8; ROOT_LEN]);
+
+/// Tells the certificates of one owner apart: the beginning of the SHA-256 of the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CertificateId(pub u64);
+
+/// The certificate by which an owner signs its set.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OwnerCertificate {
+    /// Whose.
+    pub owner: NodeName,
+    /// In DER, one behind the other: the owner's own, then the intermediates.
+    pub chain: Bytes,
+}
+
+/// Length of a [`Root`], in bytes.
+pub const ROOT_LEN: usize = 32;
+
+/// Longest chain, in bytes: one of RSA certificates takes 4 KiB.
+pub const CHAIN_LEN_MAX: usize = 16 * 1024;
+
+/// Longest signature, in bytes: one of RSA with 4,096 bits takes half of it.
+pub const SIGNATURE_LEN_MAX: usize = 1024;

@@ -113,6 +113,8 @@ codes! {
     TooManyConnections = 0x22, "the node has as many connections as it may have";
     /// A connection: the peer holds more names than a node may.
     TooManyNames = 0x23, "the node holds more names than one may";
+    /// A connection: the peer told names of a node that this one did not sign.
+    ForgedNames = 0x24, "names were told that their owner did not sign";
     /// A connection: the node's own fault.
     Internal = 0x2f, "the node that closed it failed inside";
 
@@ -184,6 +186,7 @@ mod tests {
                 "21 HandshakeTimeout",
                 "22 TooManyConnections",
                 "23 TooManyNames",
+                "24 ForgedNames",
                 "2f Internal",
                 "40 Cancelled",
                 "41 NoReader",

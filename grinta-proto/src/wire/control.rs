@@ -6,6 +6,7 @@
 //! Frames are the caller's: `encode` writes what goes into one, or into a datagram.
 
 mod decode;
+mod proof;
 mod protobuf;
 
 use std::net::SocketAddr;
@@ -17,7 +18,7 @@ use prost::Message;
 
 use crate::config::Labels;
 use crate::name::{EndpointName, NodeName, Session};
-use crate::wire::claims::{OwnerDelta, OwnerHead, Stamp};
+use crate::wire::claims::{OwnerCertificate, OwnerDelta, OwnerHead, Stamp};
 use crate::wire::generated;
 use crate::wire::malformed::MalformedMessage;
 
@@ -345,6 +346,8 @@ pub struct NamePull {
     pub heads: Vec<OwnerHead>,
     /// Said back by the answer.
     pub token: u32,
+    /// The sender lacks the certificates of these owners, too.
+    pub certificates: bool,
 }
 
 /// Claims, in answer to [`NameHeads`] or [`NamePull`].
@@ -358,6 +361,8 @@ pub struct Names {
     pub token: u32,
     /// Not even all heads fitted: ask again once these are taken.
     pub truncated: bool,
+    /// Of the owners that were asked for with a version of zero, and of all if that was asked for.
+    pub certificates: Vec<OwnerCertificate>,
 }
 
 /// Asks who owns a name, as the receiver knows it.

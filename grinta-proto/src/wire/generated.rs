@@ -427,6 +427,9 @@ pub struct NamePull {
     /// Said back by the answer; zero outside of an exchange.
     #[prost(uint32, tag = "2")]
     pub token: u32,
+    /// The sender lacks the certificates of these owners, too.
+    #[prost(bool, tag = "3")]
+    pub certificates: bool,
 }
 /// Claims, in answer to NameHeads or NamePull.
 #[derive(Clone, PartialEq, ::prost::Message)]
@@ -443,6 +446,19 @@ pub struct Names {
     /// Not even all heads fitted: ask again once these are taken.
     #[prost(bool, tag = "4")]
     pub truncated: bool,
+    /// Of the owners that were asked for with a version of zero, and of all if the NamePull said so.
+    /// At most 4096.
+    #[prost(message, repeated, tag = "5")]
+    pub certificates: ::prost::alloc::vec::Vec<OwnerCertificate>,
+}
+/// The certificate by which an owner signs its set.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct OwnerCertificate {
+    #[prost(string, tag = "1")]
+    pub owner: ::prost::alloc::string::String,
+    /// In DER, one behind the other: the owner's own, then the intermediates. Up to 16384 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub chain: ::prost::alloc::vec::Vec<u8>,
 }
 /// How far a replica of one owner's set reaches.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -479,6 +495,33 @@ pub struct OwnerDelta {
     /// At most 8192.
     #[prost(message, repeated, tag = "6")]
     pub claims: ::prost::alloc::vec::Vec<Claim>,
+    /// With a delta that reaches to a version that the owner signed. Absent in the pieces before, and
+    /// where names are not signed.
+    #[prost(message, optional, tag = "7")]
+    pub proof: ::core::option::Option<HeadProof>,
+}
+/// The owner's signature of its head, and so of all that its set holds at that version.
+///
+/// Signed is the text "grinta owner head 1" and a zero; the name of the fabric, then that of the owner,
+/// each behind its length in two bytes; session, version and floor, eight bytes each; root. Numbers
+/// are big-endian.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeadProof {
+    /// SHA-256 over the groups of the set, in order: for each its number in eight bytes and its digest. A
+    /// group is all claims of 256 versions that follow each other, numbered by version / 256; those without
+    /// a claim are left out. Its digest is SHA-256 over its claims in order: version and stamp_unix_ms
+    /// in eight bytes each, stamp_counter in four, state in one, the length of the name in two, the name.
+    #[prost(bytes = "vec", tag = "1")]
+    pub root: ::prost::alloc::vec::Vec<u8>,
+    /// The first eight bytes, big-endian, of SHA-256 of the chain of the owner's certificate.
+    #[prost(fixed64, tag = "2")]
+    pub certificate: u64,
+    /// How it is signed, as TLS 1.3 numbers it (RFC 8446, section 4.2.3). At most 65535.
+    #[prost(uint32, tag = "3")]
+    pub scheme: u32,
+    /// At most 1024 bytes.
+    #[prost(bytes = "vec", tag = "4")]
+    pub signature: ::prost::alloc::vec::Vec<u8>,
 }
 /// One node's statement that it holds, or released, a name.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

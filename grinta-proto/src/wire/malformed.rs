@@ -73,6 +73,14 @@ pub enum FieldFault {
         /// The limit, in bytes.
         limit: usize,
     },
+    /// It has another length than it must have.
+    #[error("has {length} bytes; it must have {expected}")]
+    Length {
+        /// Its length, in bytes.
+        length: usize,
+        /// The length that it must have, in bytes.
+        expected: usize,
+    },
     /// It is not an IP address.
     #[error("has {length} bytes; an IP address has 4 or 16")]
     IpLength {

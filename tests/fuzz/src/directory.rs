@@ -292,6 +292,7 @@ impl Lie {
             after: Version(self.after.into()),
             upto: Version(self.upto),
             floor: Version(self.floor.into()),
+            proof: None,
             claims: claims
                 .map(|(name, version, unix_ms, counter, state)| Claim {
                     name: endpoint(name),

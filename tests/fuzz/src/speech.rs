@@ -5,7 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arbitrary::{Result, Unstructured};
-use grinta_proto::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Stamp, Version};
+use grinta_proto::wire::claims::{
+    CertificateId, Claim, ClaimState, HeadProof, OwnerCertificate, OwnerDelta, OwnerHead, Root,
+    SIGNATURE_LEN_MAX, Stamp, Version,
+};
 use grinta_proto::wire::control::{
     BUCKETS_MAX, ControlMessage, Health, LabelChange, Labelling, MemberAnswer, MemberDigest,
     MemberIdentity, MemberRecord, MemberUpdate, NameAnswer, NameHeads, NamePull, NameQuery,
@@ -51,12 +54,14 @@ pub(crate) fn message(u: &mut Unstructured<'_>) -> Result<ControlMessage> {
         6 => ControlMessage::NamePull(NamePull {
             heads: some(u, head)?,
             token: u.arbitrary()?,
+            certificates: u.arbitrary()?,
         }),
         7 => ControlMessage::Names(Names {
             deltas: some(u, delta)?,
             heads: some(u, head)?,
             token: u.arbitrary()?,
             truncated: u.arbitrary()?,
+            certificates: some(u, certificate)?,
         }),
         8 => ControlMessage::Leave(identity(u)?),
         9 => ControlMessage::LeaveAcknowledged(identity(u)?),
@@ -243,6 +248,27 @@ fn delta(u: &mut Unstructured<'_>) -> Result<OwnerDelta> {
         upto: Version(version.saturating_add(number(u)?)),
         floor: Version(number(u)?),
         claims,
+        proof: if u.arbitrary()? {
+            Some(Box::new(proof(u)?))
+        } else {
+            None
+        },
+    })
+}
+
+fn proof(u: &mut Unstructured<'_>) -> Result<HeadProof> {
+    Ok(HeadProof {
+        root: Root(u.arbitrary()?),
+        certificate: CertificateId(number(u)?),
+        scheme: u.arbitrary()?,
+        signature: vec![7; u.int_in_range(1..=SIGNATURE_LEN_MAX)?].into(),
+    })
+}
+
+fn certificate(u: &mut Unstructured<'_>) -> Result<OwnerCertificate> {
+    Ok(OwnerCertificate {
+        owner: node(u)?,
+        chain: vec![7; u.int_in_range(1..=100)?].into(),
     })
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use grinta_proto::node::control::Control;
 use grinta_proto::node::control::directory::Standing;
-use grinta_proto::wire::claims::OwnerHead;
+use grinta_proto::wire::claims::{OwnerHead, Version};
 use grinta_proto::wire::control::{ControlMessage, SwimKind};
 use grinta_proto::{EndpointName, MemberState};
 
@@ -177,7 +177,10 @@ impl World<'_> {
         };
         for &owner in &self.plan.core {
             let name = &self.nodes[index(owner)].name;
-            let mut heads = of_core().map(|(id, control)| (id, control.directory().head(name)));
+            // In which run an owner is that has said nothing is nobody's business.
+            let said = |head: &OwnerHead| head.version.max(head.floor) > Version(0);
+            let head = |control: &Control| Some(control.directory().head(name)).filter(said);
+            let mut heads = of_core().map(|(id, control)| (id, head(control)));
             if let Some((first, head)) = heads.next()
                 && let Some((other, _)) = heads.find(|(_, other)| *other != head)
             {

@@ -8,6 +8,7 @@
 mod checks;
 mod faults;
 mod links;
+mod notary;
 mod phases;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use grinta_proto::{Config, EndpointName, Neighbour, NodeName, Session};
 
 use self::faults::{Active, Undo};
 use self::links::Links;
+use self::notary::Seal;
 use crate::draw::{Draws, Purpose};
 use crate::history::History;
 use crate::network::{HostId, Network};
@@ -297,7 +299,8 @@ impl<'a> World<'a> {
         };
         config.neighbours = seeds.iter().map(neighbour).collect();
         let seed = self.draws.bytes(Purpose::NodeSeed, u64::from(id.0), run);
-        let control = Control::new(&config, identity, seed, now, unix_time);
+        let notary = Box::new(Seal(config.node.clone()));
+        let control = Control::new(&config, identity, seed, now, unix_time).with_notary(notary);
         self.nodes[index(id)].control = Some(control);
         self.oracle.started(self.now, id);
         self.note(id, "starts");

@@ -251,6 +251,7 @@ impl Control {
 
     /// Sends a member the claim, then the question.
     fn ask_to_confirm(&mut self, member: &NodeName, number: u64) {
+        self.sign();
         let Some(confirming) = self.questions.confirming.get(&number) else {
             return;
         };
@@ -260,7 +261,8 @@ impl Control {
             version: confirming.since.min(ours.version),
             ..ours.clone()
         };
-        if let Some(delta) = self.directory.delta_for(&theirs, self.message_len) {
+        let delta = self.directory.delta_for(&theirs, self.message_len);
+        if let Some(delta) = delta.and_then(|delta| self.proven(delta)) {
             let is_cut = delta.upto < ours.version;
             let rumour = Rumour {
                 deltas: vec![delta],

@@ -102,6 +102,9 @@ impl Control {
             if self.members.forget(identity) {
                 self.directory.forget(&identity.name);
                 self.rumours.forget(&identity.name);
+                if let Some(proofs) = &mut self.proofs {
+                    proofs.forget(&identity.name);
+                }
             }
         }
         // A process that was frozen, or has no time, fires the second stage of a probe late, maybe
@@ -298,7 +301,7 @@ impl Control {
         if mutant!(ClockResetOnRestart) {
             return;
         }
-        let unix_time = self.wall.1 + now.saturating_duration_since(self.wall.0);
+        let unix_time = self.unix_time(now);
         let ahead = self.rng.random_range(1..=SESSIONS_AHEAD);
         let session = Session(session.0.saturating_add(ahead));
         let session = self.directory.renew(session, unix_time);

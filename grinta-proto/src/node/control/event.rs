@@ -187,6 +187,24 @@ pub enum Violation {
         /// The name it used.
         claimed: NodeName,
     },
+    /// It tells names of another node without that one's signature.
+    #[error(
+        "{from} tells names of {owner} that are not signed; is `verify_claims` the same there?"
+    )]
+    UnsignedNames {
+        /// The peer.
+        from: NodeName,
+        /// Whose names.
+        owner: NodeName,
+    },
+    /// It tells names of another node that are not what that one signed.
+    #[error("{from} tells names of {owner} that {owner} did not sign; cut it off, or its CA")]
+    ForgedNames {
+        /// The peer.
+        from: NodeName,
+        /// Whose names.
+        owner: NodeName,
+    },
     /// It holds more names than a node may. What it told is kept as far as its bound reaches.
     #[error("{from} holds more names than `{limit}` allows ({most}); is it the same there?")]
     TooManyNames {
@@ -205,7 +223,8 @@ impl Violation {
     pub const fn code(&self) -> Code {
         match self {
             Self::TooManyNames { .. } => Code::TooManyNames,
-            Self::ForeignSource { .. } => Code::ControlViolation,
+            Self::ForgedNames { .. } => Code::ForgedNames,
+            Self::ForeignSource { .. } | Self::UnsignedNames { .. } => Code::ControlViolation,
         }
     }
 }

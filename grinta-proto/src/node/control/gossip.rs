@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use prost::Message;
 
 use super::directory::{CLAIM_OVERHEAD, Directory};
+use super::proofs::Proofs;
 use crate::mutant::mutant;
 use crate::name::NodeName;
-use crate::wire::claims::{OwnerDelta, OwnerHead, Version};
+use crate::wire::claims::{HeadProof, OwnerCertificate, OwnerDelta, OwnerHead, ROOT_LEN, Version};
 use crate::wire::control::{DATAGRAM_LEN_MAX, LabelChange, Labelling, Rumour};
 use crate::wire::generated;
 
@@ -73,6 +74,7 @@ impl Rumours {
         &mut self,
         listeners: u32,
         directory: &Directory,
+        proofs: Option<&Proofs>,
         labels_of: impl Fn(&NodeName) -> Option<Labelling>,
     ) -> Rumour {
         let mut rumour = Rumour::default();
@@ -99,11 +101,19 @@ impl Rumours {
             .map(|(owner, rumour)| (rumour.tellings, owner));
         for owner in least_told(owners) {
             let since = self.owners[&owner].since;
-            let told = if let Some((delta, length)) = inline(directory, &owner, since, room) {
+            let head = directory.head(&owner);
+            let proof = proofs.and_then(|proofs| proofs.of(&head));
+            if proofs.is_some() && proof.is_none() {
+                // Our own head is signed a little later; another's is of no use any more.
+                if owner != *directory.local() {
+                    self.owners.remove(&owner);
+                }
+                continue;
+            }
+            let told = if let Some((delta, length)) = inline(directory, &head, since, proof, room) {
                 rumour.deltas.push(delta);
                 length
             } else {
-                let head = directory.head(&owner);
                 let length = head_len(&head);
                 if length > room {
                     break;
@@ -153,13 +163,20 @@ pub(super) fn head_len(head: &OwnerHead) -> usize {
     head.owner.as_str().len() + 40
 }
 
+/// At most what one certificate takes in a message, in bytes.
+pub(super) fn certificate_len(certificate: &OwnerCertificate) -> usize {
+    certificate.owner.as_str().len() + 12 + certificate.chain.len()
+}
+
 /// At most what one delta takes in a message, in bytes.
 pub(super) fn delta_len(delta: &OwnerDelta) -> usize {
     let claims = delta
         .claims
         .iter()
         .map(|claim| claim.name.as_str().len() + CLAIM_OVERHEAD);
-    delta.owner.as_str().len() + 60 + claims.sum::<usize>()
+    let proof = delta.proof.as_ref();
+    let proof = proof.map_or(0, |proof| proof.signature.len() + ROOT_LEN + 20);
+    delta.owner.as_str().len() + 60 + proof + claims.sum::<usize>()
 }
 
 /// What one delta takes in a message, in bytes.
@@ -180,17 +197,18 @@ pub(super) fn labels_len(name: &NodeName, labels: &Labelling) -> usize {
 /// The whole change beyond `since`, if it is small and there is room for it.
 fn inline(
     directory: &Directory,
-    owner: &NodeName,
+    head: &OwnerHead,
     since: Version,
+    proof: Option<&HeadProof>,
     room: usize,
 ) -> Option<(OwnerDelta, usize)> {
-    let head = directory.head(owner);
     let theirs = OwnerHead {
         version: since.min(head.version),
         ..head.clone()
     };
     // The directory counts more bytes for a claim than most take.
-    let delta = directory.delta_for(&theirs, 2 * room)?;
+    let mut delta = directory.delta_for(&theirs, 2 * room)?;
+    delta.proof = proof.map(|proof| Box::new(proof.clone()));
     let length = exact_delta_len(&delta);
     (delta.upto == head.version && length <= room).then_some((delta, length))
 }

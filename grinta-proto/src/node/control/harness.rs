@@ -4,6 +4,7 @@
 //! in order. A cut link loses datagrams in silence and breaks the connection. A step costs the
 //! logarithm of the world, so that a thousand nodes are within a test's reach.
 
+mod notary;
 mod view;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+pub(super) use self::notary::Seal;
+pub(in crate::node) use self::notary::{Signer, certificate_id};
 use super::*;
 use crate::config::{Limits, Neighbour};
 use crate::wire::control::{DATAGRAM_LEN_MAX, SwimKind, SwimPacket};
@@ -158,7 +161,8 @@ impl World {
             session,
         };
         let seed = self.rng.random();
-        let mut control = Control::new(&config, identity, seed, self.now, self.unix());
+        let control = Control::new(&config, identity, seed, self.now, self.unix());
+        let mut control = control.with_notary(Box::new(Seal::new(name(index), 1)));
         control.join(self.now, &seeds);
         self.addresses.insert(address_, index);
         let node = Node {

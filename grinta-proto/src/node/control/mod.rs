@@ -5,7 +5,8 @@
 //! randomness: the node above maps its outputs to datagrams and streams, a simulator hands them
 //! from one to the next. Failure detection is foca's (`swim`), the members as a program sees them
 //! are `members`, the names are `directory`; `sync` compares both with one node at a time, and
-//! `gossip` tells changes to a few at random. `resolve` asks members about a name, and `confirm`
+//! `gossip` tells changes to a few at random; `proving` takes of both what owners signed and no more
+//! (`notary` is who signs, `proofs` what is known of the signatures). `resolve` asks members about a name, and `confirm`
 //! has them confirm a claim.
 //!
 //! Call [`Control::handle_timeout`] after all messages of a turn. A process that was frozen wakes
@@ -17,11 +18,14 @@ pub mod directory;
 mod event;
 mod gossip;
 #[cfg(test)]
-mod harness;
+pub(in crate::node) mod harness;
 mod identity;
 mod leave;
 mod members;
 mod names;
+mod notary;
+mod proofs;
+mod proving;
 #[cfg(test)]
 mod query_tests;
 mod resolve;
@@ -53,6 +57,8 @@ use self::identity::Guard;
 pub use self::leave::ForgetError;
 use self::leave::Life;
 use self::members::{Entry, Members};
+pub use self::notary::{Notary, Signature};
+use self::proofs::Proofs;
 use self::resolve::Questions;
 pub use self::resolve::{QueryError, QueryId, QueryMode, QueryReport, QueryRequest};
 use self::seeds::Seeds;
@@ -60,7 +66,7 @@ use self::swim::{Swim, SwimTimer};
 use self::sync::Exchange;
 use crate::config::{Config, Labels, MembershipConfig};
 use crate::mutant::mutant;
-use crate::name::{EndpointName, NodeName, Session};
+use crate::name::{EndpointName, FabricName, NodeName, Session};
 use crate::node::event::{Member, NameEvent};
 use crate::node::timers::{TimerKey, Timers};
 use crate::wire::control::{
@@ -77,7 +83,10 @@ pub struct Control {
     swim: Swim,
     members: Members,
     labels: Labelling,
+    fabric: FabricName,
     directory: Directory,
+    /// Unless all members are trusted with names.
+    proofs: Option<Proofs>,
     rumours: Rumours,
     /// Names that their owners, when dialled, said they do not hold.
     denied: BTreeMap<NodeName, BTreeSet<EndpointName>>,
@@ -164,6 +173,8 @@ impl Control {
                 entries: Arc::new(entries),
             },
             directory: Directory::new(name, session, DirectoryLimits::from(&config.limits)),
+            fabric: config.fabric.clone(),
+            proofs: None,
             rumours: Rumours::default(),
             denied: BTreeMap::new(),
             questions: Questions::new(&config.limits),
@@ -202,6 +213,9 @@ impl Control {
             return;
         }
         self.connected.insert(peer.name.clone(), peer.address);
+        if self.proofs.is_some() {
+            self.directory.begin(&peer.name, peer.session);
+        }
         let is_known = self.members.get(&peer.name).is_some_and(|entry| {
             entry.health.is_active() && entry.identity.session == peer.session
         });
@@ -209,6 +223,7 @@ impl Control {
             self.begin_exchange(now, &peer.name, peer.address);
         }
         self.ask_again(&peer.name);
+        self.settle(now);
     }
 
     /// The connection to a peer ended. That alone marks nobody down.
@@ -216,6 +231,9 @@ impl Control {
         self.connected.remove(peer);
         self.exchanges.remove(peer);
         self.questions.forget(peer);
+        if let Some(proofs) = &mut self.proofs {
+            proofs.forget_teller(peer);
+        }
     }
 
     /// A message came from a certified peer.

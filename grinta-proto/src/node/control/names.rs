@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use rand::seq::IteratorRandom;
 
 use super::detection::member_output;
-use super::directory::{self, Applied, ClaimError, ClaimMode, Located, Refusal, Standing};
+use super::directory::{self, ClaimError, ClaimMode, Located, Standing};
+use super::proving::{Taken, Teller};
 use super::{
     Channel, Control, ControlEvent, ControlOutput, Holder, ListedName, NamePage, Resolution,
     Violation,
 };
 use crate::name::{EndpointName, NodeName, Session};
-use crate::wire::claims::{OwnerDelta, OwnerHead, Version};
+use crate::wire::claims::{OwnerDelta, Version};
 use crate::wire::control::{ControlMessage, DATAGRAM_LEN_MAX, Health, Rumour};
 
 impl Control {
@@ -141,17 +142,21 @@ impl Control {
     ) -> Result<(), Violation> {
         let mut wanted = Vec::new();
         let mut handled = Ok(());
+        let teller = Teller {
+            from,
+            heads: &rumour.heads,
+            certificates: &[],
+        };
         for delta in &rumour.deltas {
-            let applied = self.apply_delta(now, delta);
-            handled =
-                handled.and_then(|()| self.check_extent(from, delta, &applied, &rumour.heads));
-            if let Applied::Gap { known } = applied {
+            let taken = self.apply_delta(now, teller, delta);
+            handled = handled.and_then(|()| self.check_teller(teller, delta, &taken));
+            if let Taken::Gap { known } | Taken::Kept { known } = taken {
                 wanted.push(known);
             }
         }
         for head in &rumour.heads {
             if self.lacks(now, head) {
-                wanted.push(self.directory.head(&head.owner));
+                wanted.push(self.reached(from, head));
             }
         }
         let patience = ASK_AGAIN * self.config.gossip_interval;
@@ -167,48 +172,53 @@ impl Control {
     }
 
     /// Merges what another node tells of an owner's names, and tells it on if it is news.
-    pub(super) fn apply_delta(&mut self, now: Instant, delta: &OwnerDelta) -> Applied {
-        let applied = self.directory.apply(delta);
-        match &applied {
-            Applied::Advanced => {
-                self.rumours.answered(&delta.owner);
-                self.tell_renewed(&delta.owner);
-                // Before it is synced, a node hears what the others know.
-                if self.is_synced {
-                    let tellings = self.swim.tellings();
-                    self.rumours
-                        .tell_owner(delta.owner.clone(), delta.after, tellings);
-                }
-            }
-            Applied::Refused(Refusal::Disowned { session }) => self.hear_disowned(now, *session),
-            Applied::Nothing | Applied::Gap { .. } | Applied::Full { .. } | Applied::Refused(_) => {
+    pub(super) fn apply_delta(
+        &mut self,
+        now: Instant,
+        teller: Teller<'_>,
+        delta: &OwnerDelta,
+    ) -> Taken {
+        let taken = self.take(now, teller, delta);
+        if taken == Taken::Advanced {
+            self.rumours.answered(&delta.owner);
+            self.tell_renewed(&delta.owner);
+            // Before it is synced, a node hears what the others know.
+            if self.is_synced {
+                let tellings = self.swim.tellings();
+                self.rumours
+                    .tell_owner(delta.owner.clone(), delta.after, tellings);
             }
         }
-        applied
+        taken
     }
 
-    /// Whether a peer, in what it tells of itself, holds no more names than it may. What others
-    /// tell of it is hearsay, and no fault of theirs: the directory bounds it.
-    pub(super) fn check_extent(
+    /// Whether a peer may tell what it told. What it tells of itself holds no more names than it may;
+    /// what others tell of it is hearsay, and no fault of theirs: the directory bounds it.
+    pub(super) fn check_teller(
         &self,
-        from: &NodeName,
+        teller: Teller<'_>,
         delta: &OwnerDelta,
-        applied: &Applied,
-        heads: &[OwnerHead],
+        taken: &Taken,
     ) -> Result<(), Violation> {
-        if delta.owner != *from {
+        let (from, owner) = (teller.from, &delta.owner);
+        if let Taken::Unsaid(unsaid) = taken {
+            return Err(unsaid.violation(from, owner));
+        }
+        if owner != from {
             return Ok(());
         }
+        let mut heads = teller.heads.iter();
         let is_all = self.directory.head(from).version == delta.upto
-            && heads
-                .iter()
-                .all(|head| head.owner != *from || head.version <= delta.upto);
-        let limit = match applied {
-            Applied::Full { limit } => Some(*limit).filter(|limit| limit.is_per_node()),
-            Applied::Advanced if is_all => self.directory.breach(from),
-            Applied::Advanced | Applied::Nothing | Applied::Gap { .. } | Applied::Refused(_) => {
-                None
-            }
+            && heads.all(|head| head.owner != *from || head.version <= delta.upto);
+        let limit = match taken {
+            Taken::Full { limit } => Some(*limit).filter(|limit| limit.is_per_node()),
+            Taken::Advanced if is_all => self.directory.breach(from),
+            Taken::Advanced
+            | Taken::Nothing
+            | Taken::Kept { .. }
+            | Taken::Gap { .. }
+            | Taken::Refused
+            | Taken::Unsaid(_) => None,
         };
         limit.map_or(Ok(()), |limit| {
             Err(Violation::TooManyNames {
@@ -231,15 +241,6 @@ impl Control {
         }
     }
 
-    /// Whether a head reaches beyond our replica.
-    pub(super) fn lacks(&mut self, now: Instant, head: &OwnerHead) -> bool {
-        if self.directory.disowns(head) {
-            self.hear_disowned(now, head.session);
-            return false;
-        }
-        self.directory.lacks(head)
-    }
-
     /// Somebody holds claims of ours that we never made.
     pub(super) fn hear_disowned(&mut self, now: Instant, session: Session) {
         let ours = self.swim.identity().session;
@@ -257,6 +258,7 @@ impl Control {
     pub(super) fn gossip(&mut self, now: Instant) {
         self.gossip_timer = None;
         self.gossiped = Some(now);
+        self.sign_rumour(now);
         let listeners: Vec<_> = self
             .members
             .active()
@@ -272,9 +274,15 @@ impl Control {
             Some(entry) => entry.labels().cloned(),
             None => None,
         };
-        let rumour = self
-            .rumours
-            .compose(count.max(1), &self.directory, labels_of);
+        let rumour = self.rumours.compose(
+            count.max(1),
+            &self.directory,
+            self.proofs.as_ref(),
+            labels_of,
+        );
+        if rumour == Rumour::default() {
+            return self.settle(now);
+        }
         let message = ControlMessage::Rumour(rumour);
         let channel = match message.encoded_len() {
             0..=DATAGRAM_LEN_MAX => Channel::Datagram,

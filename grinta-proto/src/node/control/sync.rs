@@ -14,12 +14,13 @@ use std::time::Instant;
 use rand::RngExt;
 use rand::seq::IteratorRandom;
 
-use super::directory::{Applied, BUCKETS, is_beyond};
-use super::gossip::{delta_len, head_len};
+use super::directory::{BUCKETS, is_beyond};
+use super::gossip::{certificate_len, delta_len, head_len};
 use super::leave::Life;
+use super::proving::{Taken, Teller};
 use super::{Channel, Control, ControlOutput, ControlTimer, EARLY_SHARE, Violation};
 use crate::name::NodeName;
-use crate::wire::claims::OwnerHead;
+use crate::wire::claims::{OwnerHead, Version};
 use crate::wire::control::{ControlMessage, NameHeads, NamePull, Names, SyncReply, SyncRequest};
 
 /// A comparison that this node began.
@@ -297,15 +298,15 @@ impl Control {
                 None => asked.push(OwnerHead::unknown(ours.owner)),
             }
         }
-        self.answer(from, asked, theirs.token);
+        self.answer(from, asked, theirs.token, false);
         let lacking = theirs.heads.iter().filter(|it| self.directory.lacks(it));
-        let lacking = lacking.map(|head| self.directory.head(&head.owner));
+        let lacking = lacking.map(|head| self.reached(from, head));
         let lacking = lacking.collect();
         self.pull(from, lacking, 0);
     }
 
     pub(super) fn handle_name_pull(&mut self, from: &NodeName, pull: &NamePull) {
-        self.answer(from, pull.heads.clone(), pull.token);
+        self.answer(from, pull.heads.clone(), pull.token, pull.certificates);
     }
 
     pub(super) fn handle_names(
@@ -321,25 +322,35 @@ impl Control {
             is_news: false,
             is_cut: names.truncated,
         };
+        let teller = Teller {
+            from,
+            heads: &names.heads,
+            certificates: &names.certificates,
+        };
         for delta in &names.deltas {
-            let applied = self.apply_delta(now, delta);
-            handled = handled.and_then(|()| self.check_extent(from, delta, &applied, &names.heads));
-            match applied {
-                Applied::Advanced => told.is_news = true,
-                Applied::Gap { known } => {
+            let taken = self.apply_delta(now, teller, delta);
+            handled = handled.and_then(|()| self.check_teller(teller, delta, &taken));
+            match taken {
+                Taken::Advanced => told.is_news = true,
+                Taken::Kept { known } => {
+                    told.is_news = true;
+                    wanted.insert(delta.owner.clone(), known);
+                }
+                Taken::Gap { known } => {
                     wanted.insert(delta.owner.clone(), known);
                 }
                 // Another told it meanwhile. Whether more is to come, the heads say.
-                Applied::Nothing => {}
+                Taken::Nothing => {}
                 // What could not be taken now is not asked for again at once.
-                Applied::Full { .. } | Applied::Refused(_) => {
+                Taken::Full { .. } | Taken::Refused | Taken::Unsaid(_) => {
                     stuck.insert(delta.owner.clone());
                 }
             }
         }
         for head in &names.heads {
-            if !stuck.contains(&head.owner) && self.lacks(now, head) {
-                wanted.insert(head.owner.clone(), self.directory.head(&head.owner));
+            let is_open = !stuck.contains(&head.owner) && !wanted.contains_key(&head.owner);
+            if is_open && self.lacks(now, head) {
+                wanted.insert(head.owner.clone(), self.reached(from, head));
             }
         }
         let is_all = wanted.is_empty();
@@ -372,7 +383,11 @@ impl Control {
         });
         let is_cut = heads.len() < wanted;
         if !heads.is_empty() {
-            let pull = ControlMessage::NamePull(NamePull { heads, token });
+            let pull = ControlMessage::NamePull(NamePull {
+                certificates: self.lacks_certificates(from, &heads),
+                heads,
+                token,
+            });
             self.send(from, pull, Channel::Stream);
         }
         is_cut
@@ -380,7 +395,12 @@ impl Control {
 
     /// Tells what these heads lack: owners that are unknown first, then what is smallest. What
     /// does not fit is told by its head.
-    fn answer(&mut self, to: &NodeName, asked: Vec<OwnerHead>, token: u32) {
+    fn answer(&mut self, to: &NodeName, asked: Vec<OwnerHead>, token: u32, certificates: bool) {
+        let local = self.directory.local();
+        if let Some(theirs) = asked.iter().find(|head| head.owner == *local) {
+            self.answer_earlier_run(theirs);
+            self.sign();
+        }
         let mut asked: Vec<_> = asked
             .into_iter()
             .map(|theirs| (self.directory.head(&theirs.owner), theirs))
@@ -399,6 +419,7 @@ impl Control {
             heads: Vec::new(),
             token,
             truncated: false,
+            certificates: Vec::new(),
         };
         let mut room = self.message_len;
         for (ours, theirs) in asked {
@@ -413,9 +434,21 @@ impl Control {
                 continue;
             }
             let budget = room - self.message_len / 4;
-            let Some(delta) = self.directory.delta_for(&theirs, budget) else {
+            let delta = self.directory.delta_for(&theirs, budget);
+            let Some(delta) = delta.and_then(|delta| self.proven(delta)) else {
                 continue;
             };
+            if certificates || theirs.version == Version(0) {
+                let certificate = self.certificate(&ours.owner);
+                let length = certificate.as_ref().map_or(0, certificate_len);
+                if length > room.saturating_sub(delta_len(&delta)) && !names.deltas.is_empty() {
+                    room = room.saturating_sub(head_len(&ours));
+                    names.heads.push(ours);
+                    continue;
+                }
+                room = room.saturating_sub(length);
+                names.certificates.extend(certificate);
+            }
             room = room.saturating_sub(delta_len(&delta));
             if delta.upto < ours.version {
                 room = room.saturating_sub(head_len(&ours));

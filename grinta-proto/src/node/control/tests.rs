@@ -7,6 +7,7 @@ mod identity;
 mod limits;
 mod members;
 mod remedies;
+mod trust;
 
 use super::harness::{World, address, name};
 use super::*;

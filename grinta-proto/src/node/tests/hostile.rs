@@ -8,8 +8,9 @@ use bytes::BytesMut;
 use quinn_proto::StreamId;
 
 use crate::name::Session;
+use crate::node::control::harness::Signer;
 use crate::node::testing::{Ends, Guise, Stranger, World, endpoint_name, node_name, open};
-use crate::node::{ConnectError, DialCause, EndpointId, JoinError};
+use crate::node::{ConnectError, DialCause, EndpointId, Event, JoinError, control};
 use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Stamp, Version};
 use crate::wire::code::Code;
 use crate::wire::control::{ControlMessage, Names, Rumour};
@@ -475,8 +476,18 @@ fn data_without_end_behind_an_opening_stops_at_the_window() {
     siege.assert_peace();
 }
 
-/// A claim by `owner` of its names from `after` on.
-fn claims(owner: &str, after: u64, count: u64) -> OwnerDelta {
+/// A claim of names from `after` on, signed.
+fn claims(owner: &mut Signer, after: u64, count: u64) -> OwnerDelta {
+    let known = owner.head();
+    assert_eq!(known.version, Version(after));
+    for number in after + 1..=after + count {
+        owner.claim(endpoint_name(&format!("mallory.{number}")));
+    }
+    owner.delta(&known)
+}
+
+/// A claim by `owner` of its names from `after` on, which nobody signed.
+fn unsigned(owner: &str, after: u64, count: u64) -> OwnerDelta {
     let claim = |version| Claim {
         name: endpoint_name(&format!("{owner}.{version}")),
         version: Version(version),
@@ -490,6 +501,7 @@ fn claims(owner: &str, after: u64, count: u64) -> OwnerDelta {
         upto: Version(after + count),
         floor: Version(0),
         claims: (after + 1..=after + count).map(claim).collect(),
+        proof: None,
     }
 }
 
@@ -505,6 +517,7 @@ fn names(delta: OwnerDelta, told_of: u64) -> ControlMessage {
         deltas: vec![delta],
         token: 0,
         truncated: false,
+        certificates: Vec::new(),
     })
 }
 
@@ -517,19 +530,90 @@ fn a_peer_that_holds_more_names_than_it_may_is_cut_off() {
             ..Rumour::default()
         })
     };
-    for excess in [
-        rumour(claims("mallory", most, 1)),
-        names(claims("mallory", most, 1), most + 1),
-        // One who says that this is not all yet may still release some of it, up to a bound.
-        names(claims("mallory", most, most + 1), 1_000_000),
-    ] {
+    for is_answer in [false, true] {
         let mut siege = Siege::of_few_names();
-        siege.tell(&rumour(claims("mallory", 0, most)));
+        let credentials = siege.world.credentials(&["mallory"]);
+        let mut mallory = Signer::by(Box::new(credentials), node_name("mallory"), Session(1));
+        let within = claims(&mut mallory, 0, most);
+        siege.tell(&ControlMessage::Names(mallory.names(within)));
         assert_eq!(siege.world.stranger("mallory").closed(), None);
-        siege.tell(&excess);
+        let known = siege.world.node("a").control.directory().names_held();
+        assert_eq!(known, NAMES_MAX + 1);
+        let excess = claims(&mut mallory, most, 1);
+        siege.tell(&match is_answer {
+            true => names(excess, most + 1),
+            false => rumour(excess),
+        });
         let counters = siege.world.node("a").counters();
         assert_eq!((counters.names_exceeded, counters.violations), (1, 0));
         siege.assert_closed(Code::TooManyNames);
+    }
+}
+
+/// The stranger has a good certificate and would have the name of another: that one gives it up, it
+/// says, by whatever signature it can come by.
+#[test]
+fn a_release_in_anothers_name_costs_the_connection_and_nobody_notices() {
+    let release = |upto: Version, proof| {
+        let claim = Claim {
+            name: endpoint_name("service"),
+            version: upto,
+            stamp: Stamp::default(),
+            state: ClaimState::Released,
+        };
+        OwnerDelta {
+            after: Version(0),
+            upto,
+            claims: vec![claim],
+            proof,
+            ..unsigned("a", 0, 0)
+        }
+    };
+    for (is_signed, code) in [(false, Code::ControlViolation), (true, Code::ForgedNames)] {
+        let mut siege = Siege::greeted();
+        siege.world.start("c", &["b"]);
+        siege.world.join("c").unwrap();
+        let service = endpoint_name("service");
+        let held = siege
+            .world
+            .node("b")
+            .control
+            .directory()
+            .head(&node_name("a"));
+        // `a` serves the name; `b` is told.
+        siege.world.greet("mallory", "b");
+        siege.world.take_events("b");
+        let proof = is_signed.then(|| {
+            let credentials = siege.world.credentials(&["mallory"]);
+            let mut mallory = Signer::by(Box::new(credentials), node_name("a"), held.session);
+            mallory.claim(service.clone());
+            mallory.directory.release(&service);
+            let certificate = {
+                let known = siege.world.node("b").control.certificate(&node_name("a"));
+                control::harness::certificate_id(&known.unwrap().chain)
+            };
+            let mut proof = mallory.proof();
+            proof.certificate = certificate;
+            Box::new(proof)
+        });
+        let delta = OwnerDelta {
+            session: held.session,
+            ..release(Version(held.version.0 + 1), proof)
+        };
+        siege.tell(&ControlMessage::Rumour(Rumour {
+            deltas: vec![delta],
+            ..Rumour::default()
+        }));
+        let node = siege.world.node("b");
+        assert_eq!(node.counters().violations, 1);
+        assert_eq!(node.control.directory().head(&node_name("a")), held);
+        assert_eq!(
+            node.control.directory().owner_of(&service),
+            Some(&node_name("a"))
+        );
+        let named = |event: &Event| matches!(event, Event::Name(_));
+        assert!(!siege.world.has_told("b", named), "not even for a moment");
+        siege.assert_closed(code);
     }
 }
 
@@ -539,7 +623,7 @@ fn hearsay_of_too_many_names_costs_nothing_and_nobody() {
     let most = NAMES_MAX as u64;
     let before = siege.world.node("a").control.directory().names_held();
     for round in 0..50 {
-        let all = names(claims("carol", round * most, most), 1_000_000);
+        let all = names(unsigned("carol", round * most, most), 1_000_000);
         siege.tell(&all);
         let held = siege.world.node("a").control.directory().names_held();
         assert!(held - before <= 2 * NAMES_MAX, "{held}");

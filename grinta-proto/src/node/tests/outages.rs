@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use crate::name::Session;
 use crate::node::control::Resolution;
+use crate::node::control::harness::Signer;
 use crate::node::testing::{World, accepted, endpoint_name, node_name, request};
 use crate::node::{
     DialCause, DialError, DialId, DialRequest, Dialled, EndpointId, Event, FlowLoss, FlowReadError,
     FlowWriteError, UnknownName,
 };
-use crate::wire::claims::{OwnerDelta, Version};
 use crate::wire::code::Code;
-use crate::wire::control::{ControlMessage, Names};
+use crate::wire::control::ControlMessage;
 use crate::wire::stream::RefusalReason;
 
 #[test]
@@ -298,20 +298,11 @@ fn a_holder_whose_names_are_void_is_asked_before_it_is_heard_to_be_up_again() {
     let ends = world.flow("a", "b", (endpoint, "service"));
     world.exchange(ends);
     let session = Session(world.session_of("a", "b").0 + 1);
-    let nothing = OwnerDelta {
-        owner: node_name("b"),
-        session,
-        after: Version(0),
-        upto: Version(0),
-        floor: Version(0),
-        claims: Vec::new(),
-    };
-    let names = ControlMessage::Names(Names {
-        deltas: vec![nothing],
-        heads: Vec::new(),
-        token: 0,
-        truncated: false,
-    });
+    let credentials = world.credentials(&["b"]);
+    let mut later = Signer::by(Box::new(credentials), node_name("b"), session);
+    later.directory.advance();
+    let nothing = later.all();
+    let names = ControlMessage::Names(later.names(nothing));
     let now = world.now;
     let control = &mut world.node("a").control;
     control.handle_message(now, &node_name("c"), names).unwrap();

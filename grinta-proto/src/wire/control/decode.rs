@@ -56,6 +56,7 @@ pub(super) fn control_message(bytes: &[u8]) -> Result<ControlMessage, MalformedM
             ControlMessage::NamePull(NamePull {
                 heads: PULL_HEADS.decode(body, head)?,
                 token: pull.token,
+                certificates: pull.certificates,
             })
         }
         8 => ControlMessage::Names(names(body)?),
@@ -117,12 +118,15 @@ fn name_heads(bytes: &[u8]) -> Result<NameHeads, MalformedMessage> {
 }
 
 fn names(bytes: &[u8]) -> Result<Names, MalformedMessage> {
-    let names: generated::Names = rest("Names", bytes, &[&DELTAS, &HEADS])?;
+    let names: generated::Names = rest("Names", bytes, &[&DELTAS, &HEADS, &CERTIFICATES])?;
     Ok(Names {
         deltas: DELTAS.decode(bytes, delta)?,
         heads: HEADS.decode(bytes, head)?,
         token: names.token,
         truncated: names.truncated,
+        certificates: CERTIFICATES.decode(bytes, |entry| {
+            whole::<generated::OwnerCertificate, _>("OwnerCertificate", entry)
+        })?,
     })
 }
 
@@ -139,6 +143,10 @@ fn delta(bytes: &[u8]) -> Result<OwnerDelta, MalformedMessage> {
         upto: Version(delta.upto),
         floor: Version(delta.floor),
         claims: CLAIMS.decode(bytes, |entry| whole::<generated::Claim, _>("Claim", entry))?,
+        proof: delta
+            .proof
+            .map(|proof| proof.try_into().map(Box::new))
+            .transpose()?,
     })
 }
 
@@ -295,4 +303,5 @@ const BUCKET_HEADS: List = list("NameHeads", "heads", 2, ENTRIES_MAX);
 const PULL_HEADS: List = list("NamePull", "heads", 1, ENTRIES_MAX);
 const DELTAS: List = list("Names", "deltas", 1, ENTRIES_MAX);
 const HEADS: List = list("Names", "heads", 2, ENTRIES_MAX);
+const CERTIFICATES: List = list("Names", "certificates", 5, ENTRIES_MAX);
 const CLAIMS: List = list("OwnerDelta", "claims", 6, CLAIMS_MAX);

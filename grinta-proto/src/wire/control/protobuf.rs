@@ -59,12 +59,14 @@ impl From<&ControlMessage> for generated::ControlMessage {
             ControlMessage::NamePull(pull) => Kind::NamePull(generated::NamePull {
                 heads: all(&pull.heads),
                 token: pull.token,
+                certificates: pull.certificates,
             }),
             ControlMessage::Names(names) => Kind::Names(generated::Names {
                 deltas: all(&names.deltas),
                 heads: all(&names.heads),
                 token: names.token,
                 truncated: names.truncated,
+                certificates: all(&names.certificates),
             }),
             ControlMessage::Leave(identity) => Kind::Leave(identity.into()),
             ControlMessage::LeaveAcknowledged(identity) => Kind::LeaveAcknowledged(identity.into()),
@@ -435,6 +437,7 @@ impl From<&OwnerDelta> for generated::OwnerDelta {
             upto: delta.upto.0,
             floor: delta.floor.0,
             claims: all(&delta.claims),
+            proof: delta.proof.as_deref().map(Into::into),
         }
     }
 }

@@ -4,7 +4,9 @@ use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::claims::{Claim, ClaimState, Version};
+use crate::wire::claims::{
+    CertificateId, Claim, ClaimState, HeadProof, Root, SIGNATURE_LEN_MAX, Version,
+};
 use crate::wire::malformed::{Fault, FieldFault};
 
 proptest! {
@@ -122,6 +124,66 @@ fn a_message_has_one_kind_and_a_delta_a_session() {
     assert_eq!(
         decoded.unwrap_err().to_string(),
         "malformed OwnerDelta: session: is missing",
+    );
+}
+
+#[test]
+fn proofs_and_certificates_keep_their_rules() {
+    use generated::control_message::Kind;
+    let fault = |names: generated::Names| {
+        let kind = Some(Kind::Names(names));
+        let decoded = ControlMessage::decode(&generated::ControlMessage { kind }.encode_to_vec());
+        decoded.unwrap_err().to_string()
+    };
+    let proven = |proof| generated::Names {
+        deltas: vec![generated::OwnerDelta {
+            owner: "n".to_owned(),
+            session: 1,
+            proof: Some(proof),
+            ..Default::default()
+        }],
+        ..Default::default()
+    };
+    let good = generated::HeadProof {
+        root: vec![0; 32],
+        certificate: 1,
+        scheme: 0x0807,
+        signature: vec![1; 64],
+    };
+    let short = generated::HeadProof {
+        root: vec![0; 31],
+        ..good.clone()
+    };
+    assert_eq!(
+        fault(proven(short)),
+        "malformed HeadProof: root: has 31 bytes; it must have 32",
+    );
+    let long = generated::HeadProof {
+        signature: vec![1; 1025],
+        ..good.clone()
+    };
+    assert_eq!(
+        fault(proven(long)),
+        "malformed HeadProof: signature: has 1025 bytes; the longest allowed is 1024",
+    );
+    let unsigned = generated::HeadProof {
+        signature: Vec::new(),
+        ..good
+    };
+    assert_eq!(
+        fault(proven(unsigned)),
+        "malformed HeadProof: signature: is missing"
+    );
+    let certified = generated::Names {
+        certificates: vec![generated::OwnerCertificate {
+            owner: "n".to_owned(),
+            chain: vec![0; 16 * 1024 + 1],
+        }],
+        ..Default::default()
+    };
+    assert_eq!(
+        fault(certified),
+        "malformed OwnerCertificate: chain: has 16385 bytes; the longest allowed is 16384",
     );
 }
 
@@ -259,22 +321,14 @@ fn message() -> impl Strategy<Value = ControlMessage> {
                 token,
             })
         ),
-        (vec(head(), 0..5), any::<u32>())
-            .prop_map(|(heads, token)| ControlMessage::NamePull(NamePull { heads, token })),
-        (
-            vec(delta(), 0..4),
-            vec(head(), 0..5),
-            any::<u32>(),
-            any::<bool>()
-        )
-            .prop_map(
-                |(deltas, heads, token, truncated)| ControlMessage::Names(Names {
-                    deltas,
-                    heads,
-                    token,
-                    truncated
-                })
-            ),
+        (vec(head(), 0..5), any::<u32>(), any::<bool>()).prop_map(
+            |(heads, token, certificates)| ControlMessage::NamePull(NamePull {
+                heads,
+                token,
+                certificates,
+            })
+        ),
+        names().prop_map(ControlMessage::Names),
         identity().prop_map(ControlMessage::Leave),
         identity().prop_map(ControlMessage::LeaveAcknowledged),
         ("[a-z.]{1,40}", any::<u64>()).prop_map(|(name, query)| {
@@ -284,6 +338,20 @@ fn message() -> impl Strategy<Value = ControlMessage> {
         (any::<u64>(), view())
             .prop_map(|(query, view)| ControlMessage::NameAnswer(NameAnswer { query, view })),
     ]
+}
+
+fn names() -> impl Strategy<Value = Names> {
+    let (deltas, heads) = (vec(delta(), 0..4), vec(head(), 0..5));
+    let certificates = vec(certificate(), 0..3);
+    (deltas, heads, any::<u32>(), any::<bool>(), certificates).prop_map(
+        |(deltas, heads, token, truncated, certificates)| Names {
+            deltas,
+            heads,
+            token,
+            truncated,
+            certificates,
+        },
+    )
 }
 
 fn view() -> impl Strategy<Value = NameView> {
@@ -422,12 +490,35 @@ fn delta() -> impl Strategy<Value = OwnerDelta> {
             stamp: Stamp { unix_ms, counter },
             state,
         });
-    (head(), any::<u64>(), vec(claim, 0..5)).prop_map(|(head, after, claims)| OwnerDelta {
-        owner: head.owner,
-        session: Session(head.session.0.max(1)),
-        after: Version(after),
-        upto: head.version,
-        floor: head.floor,
-        claims,
+    let proof = prop::option::of(proof());
+    (head(), any::<u64>(), vec(claim, 0..5), proof).prop_map(|(head, after, claims, proof)| {
+        OwnerDelta {
+            owner: head.owner,
+            session: Session(head.session.0.max(1)),
+            after: Version(after),
+            upto: head.version,
+            floor: head.floor,
+            claims,
+            proof: proof.map(Box::new),
+        }
+    })
+}
+
+fn proof() -> impl Strategy<Value = HeadProof> {
+    let signature = vec(any::<u8>(), 1..=SIGNATURE_LEN_MAX);
+    (any::<[u8; 32]>(), any::<u64>(), any::<u16>(), signature).prop_map(
+        |(root, certificate, scheme, signature)| HeadProof {
+            root: Root(root),
+            certificate: CertificateId(certificate),
+            scheme,
+            signature: signature.into(),
+        },
+    )
+}
+
+fn certificate() -> impl Strategy<Value = OwnerCertificate> {
+    (name(), vec(any::<u8>(), 1..200)).prop_map(|(owner, chain)| OwnerCertificate {
+        owner,
+        chain: chain.into(),
     })
 }

@@ -8,6 +8,9 @@
 //! told. So twice the limit bounds the replica of an honest owner, held and released together, and
 //! whoever needs more is not one.
 //!
+//! Where owners sign, replicas are never between two versions, and each owner's set keeps the limit as
+//! it is. Nothing is taken of a set that does not.
+//!
 //! Whether an owner holds more than it may shows exactly where a replica has come to where the
 //! owner is: [`Directory::breach`].
 
@@ -99,7 +102,7 @@ impl DirectoryLimits {
     }
 
     /// The first limit that so many names would exceed, `times` as large as it is.
-    fn exceeded(&self, owner: Weight, all: Weight, times: usize) -> Option<NameLimit> {
+    pub(super) fn exceeded(&self, owner: Weight, all: Weight, times: usize) -> Option<NameLimit> {
         let weighed = [
             (NameLimit::NamesPerNode, owner.names),
             (NameLimit::NameBytesPerNode, owner.bytes),

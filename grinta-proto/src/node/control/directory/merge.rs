@@ -132,6 +132,7 @@ impl Directory {
             upto: owner.version,
             floor: owner.floor,
             claims: Vec::new(),
+            proof: None,
         };
         let mut spent = 0_usize;
         for (version, entry) in owner.claims_in(after, owner.version) {
@@ -367,7 +368,8 @@ pub(in crate::node::control) fn is_beyond(theirs: &OwnerHead, ours: &OwnerHead) 
             && (theirs.version > ours.version || theirs.floor > ours.floor)
 }
 
-fn is_well_formed(delta: &OwnerDelta) -> bool {
+/// Whether the versions of a delta are in range and in order.
+pub(in crate::node::control) fn is_well_formed(delta: &OwnerDelta) -> bool {
     let mut last = delta.after;
     delta.after <= delta.upto
         && delta

@@ -19,6 +19,9 @@
 //! names do not blink while a replica is refilled, and a refill resumes where it was cut, as long
 //! as the floor does not move again; [`Directory::collect`] moves it seldom for that reason.
 //!
+//! Owners may sign what they say (`proven`). A replica then takes nothing by itself: it is given what
+//! leads from one version that its owner signed to a later one, all at once.
+//!
 //! A later *session* of an owner voids all that the earlier ones said, at once. An earlier session
 //! changes nothing. Replicas thus form a join-semilattice, ordered by session, floor and version:
 //! they converge whatever the order, the duplication and the cuts of what they are told.
@@ -50,6 +53,8 @@ mod limits;
 mod lookup;
 mod merge;
 mod owners;
+mod proven;
+mod root;
 #[cfg(test)]
 mod tests;
 
@@ -60,9 +65,10 @@ pub use claiming::{ClaimError, ClaimMode};
 pub use clock::STAMP_LEAD_MAX;
 pub use limits::{DirectoryLimits, NameLimit};
 pub use lookup::{Listing, Located, NEAR_WALK_MAX, Page, Resolution, SCAN_WALK_MAX};
-pub(super) use merge::is_beyond;
 pub use merge::{Applied, CLAIM_OVERHEAD, Refusal};
+pub(super) use merge::{is_beyond, is_well_formed};
 pub use owners::BUCKETS;
+pub use proven::{Basis, Preview, Update};
 
 use self::change::Changes;
 use self::clock::HybridClock;
@@ -76,6 +82,8 @@ use crate::wire::claims::{OwnerHead, Version};
 #[derive(Debug)]
 pub struct Directory {
     limits: DirectoryLimits,
+    /// Whether runs of owners are taken from what they signed, or said themselves, alone.
+    is_proven: bool,
     owners: Owners,
     index: Index,
     totals: Tally,
@@ -98,6 +106,7 @@ impl Directory {
         owners[LOCAL].reachable = true;
         Self {
             limits,
+            is_proven: false,
             owners,
             index: Index::default(),
             totals: Tally::default(),
@@ -115,8 +124,8 @@ impl Directory {
     }
 
     /// A member is up (alive or suspect), in its run `session`. Its claims count from now on, and
-    /// those of its earlier runs are void. Unless they were dropped, its names come back without
-    /// being told again.
+    /// those of its earlier runs are void, unless [proofs](Directory::require_proofs) are required.
+    /// Unless they were dropped, its names come back without being told again.
     ///
     /// An owner counts as unreachable until this is said of it: what late replicas tell of nodes
     /// that nobody remembers owns nothing.
@@ -124,9 +133,10 @@ impl Directory {
         let id = match self.owners.find(member) {
             Some(LOCAL) => return,
             Some(id) => id,
+            None if self.is_proven => self.owners.add(member.clone(), Session(0)),
             None => self.owners.add(member.clone(), session),
         };
-        if session > self.owners[id].session {
+        if session > self.owners[id].session && !self.is_proven {
             self.begin_session(id, session);
         }
         let owner = &mut self.owners[id];

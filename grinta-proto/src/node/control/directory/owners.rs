@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops;
 
+use super::root::Groups;
 use crate::name::{EndpointName, NodeName, Session};
 use crate::wire::claims::{Claim, ClaimState, OwnerHead, Stamp, Version};
 
@@ -44,6 +45,7 @@ pub(super) struct Owner {
     /// Claims that their owner denied when it was dialled.
     pub(super) stale: BTreeSet<Version>,
     pub(super) tally: Tally,
+    pub(super) groups: Groups,
     claims: BTreeMap<Version, Entry>,
     name_hash: u64,
     digest: u64,
@@ -220,6 +222,7 @@ impl Owner {
             dropped: false,
             stale: BTreeSet::new(),
             tally: Tally::default(),
+            groups: Groups::default(),
             claims: BTreeMap::new(),
             digest: 0,
         }
@@ -276,6 +279,7 @@ impl Owner {
 
     pub(super) fn insert(&mut self, version: Version, entry: Entry) {
         self.tally.add(entry.state, &entry.name);
+        self.groups.note_added(version);
         let displaced = self.claims.insert(version, entry);
         assert!(
             displaced.is_none(),
@@ -287,6 +291,7 @@ impl Owner {
     pub(super) fn remove(&mut self, version: Version) -> Option<Entry> {
         let entry = self.claims.remove(&version)?;
         self.tally.subtract(entry.state, &entry.name);
+        self.groups.note_removed(version);
         Some(entry)
     }
 
@@ -337,6 +342,7 @@ impl Owner {
     /// Takes all claims out, for the caller to unlink.
     pub(super) fn take_claims(&mut self) -> BTreeMap<Version, Entry> {
         self.tally = Tally::default();
+        self.groups = Groups::default();
         self.stale.clear();
         std::mem::take(&mut self.claims)
     }
@@ -346,9 +352,10 @@ impl Owner {
         usize::try_from(mix(self.name_hash) % BUCKETS as u64).expect("less than BUCKETS")
     }
 
-    /// A dropped owner counts for nothing, so that a node that never knew it compares as equal.
+    /// A dropped owner counts for nothing, and one that said nothing, so that a node that never knew
+    /// it compares as equal.
     fn compute_digest(&self) -> u64 {
-        if self.dropped {
+        if self.dropped || self.version.max(self.floor) == Version(0) {
             return 0;
         }
         [self.session.0, self.version.0, self.floor.0]
@@ -382,6 +389,7 @@ impl Owner {
             );
         }
         assert_eq!(tally, self.tally, "the tally of {} drifted", self.name);
+        self.groups.check_invariants(&self.claims);
         assert!(
             !self.dropped || self.claims.is_empty(),
             "{} was dropped, not emptied",
@@ -424,12 +432,25 @@ impl Entry {
     }
 }
 
+impl Weight {
+    pub(super) fn and(self, other: Self) -> Self {
+        Self {
+            names: self.names + other.names,
+            bytes: self.bytes + other.bytes,
+        }
+    }
+
+    pub(super) fn without(self, part: Self) -> Self {
+        Self {
+            names: self.names - part.names,
+            bytes: self.bytes - part.bytes,
+        }
+    }
+}
+
 impl Tally {
     pub(super) fn total(self) -> Weight {
-        Weight {
-            names: self.held.names + self.released.names,
-            bytes: self.held.bytes + self.released.bytes,
-        }
+        self.held.and(self.released)
     }
 
     pub(super) fn add(&mut self, state: ClaimState, name: &EndpointName) {
@@ -529,6 +550,9 @@ mod tests {
         let mut owners = owners(&[("a", 1, 5, 0)]);
         let before = (owners.hash(), *owners.bucket_hashes());
         let id = owners.add(NodeName::new("b").unwrap(), Session(9));
+        assert_eq!(owners.hash(), before.0, "it has said nothing");
+        owners[id].version = Version(1);
+        owners.rehash(id);
         assert_ne!(owners.hash(), before.0);
         owners.remove(id);
         assert_eq!((owners.hash(), *owners.bucket_hashes()), before);

@@ -1,9 +1,8 @@
 //! Stories of who a node is: its runs, clocks that went back, and namesakes.
 
-use super::super::harness::{World, address, name};
+use super::super::harness::{Signer, World, address, name};
 use super::super::*;
 use super::{endpoint, seconds};
-use crate::wire::claims::{OwnerHead, Version};
 use crate::wire::control::Rumour;
 
 #[test]
@@ -183,14 +182,10 @@ fn two_runs_that_outlive_the_same_one_are_told_apart() {
 fn claims_of_our_session_that_we_never_made_are_an_earlier_runs() {
     let mut world = World::of(35, 3);
     world.run(seconds(10));
-    let head = OwnerHead {
-        owner: name(2),
-        session: Session(1),
-        version: Version(7),
-        floor: Version(0),
-    };
+    let mut earlier = Signer::new(name(2), Session(1));
+    earlier.claim(endpoint("svc"));
     let rumour = Rumour {
-        heads: vec![head],
+        deltas: vec![earlier.all()],
         ..Rumour::default()
     };
     world

@@ -1,10 +1,10 @@
 //! One node that holds more names than the others allow.
 
 use super::super::directory::Directory;
-use super::super::harness::{World, name};
+use super::super::harness::{Signer, World, name};
 use super::super::*;
 use super::{endpoint, seconds};
-use crate::wire::claims::OwnerHead;
+use crate::wire::claims::{OwnerDelta, OwnerHead, Version};
 use crate::wire::control::Names;
 
 /// Names of one node that the honest allow.
@@ -74,30 +74,39 @@ fn who_is_past_the_limit_is_cut_off_and_all_others_agree() {
 
 #[test]
 fn what_is_told_of_one_past_the_limit_takes_no_more_room_however_often() {
-    let mut liar = Directory::new(name(3), Session(1), DirectoryLimits::default());
-    for number in 0..100 * MOST {
-        let name = endpoint(&format!("n3.{number}"));
-        liar.claim(name, ClaimMode::Exclusive, Duration::ZERO)
-            .unwrap();
-    }
+    let mut greedy = Signer::new(name(3), Session(1));
+    (0..MOST).for_each(|number| greedy.claim(endpoint(&format!("n3.{number}"))));
+    let within = greedy.all();
     let mut world = World::new(92);
     world.limits.names_per_node_max = MOST;
     (0..3).for_each(|index| world.boot(index, Session(1), &[0]));
     world.run(seconds(10));
-    for _ in 0..100 {
-        let known = directory(&world, 0).head(&name(3));
-        let delta = liar.delta_for(&known, 1000).unwrap();
-        let names = Names {
-            heads: vec![liar.head(&name(3))],
-            deltas: vec![delta],
-            token: 0,
-            truncated: false,
-        };
+    let tell = |world: &mut World, names: Names| {
         let told = world.act(0, |control, now, _| {
             control.handle_message(now, &name(1), ControlMessage::Names(names))
         });
         assert_eq!(told, Ok(()), "hearsay is no fault");
-        assert!(held(directory(&world, 0)) <= 2 * MOST);
+        assert_eq!(held(directory(world, 0)), MOST);
+    };
+    tell(&mut world, greedy.names(within));
+    for number in MOST..100 * MOST {
+        let known = directory(&world, 0).head(&name(3));
+        greedy.claim(endpoint(&format!("n3.{number}")));
+        let delta = greedy.delta(&known);
+        let whole = greedy.names(delta);
+        let piece = Names {
+            heads: vec![OwnerHead {
+                version: Version(1_000_000),
+                ..greedy.head()
+            }],
+            deltas: vec![OwnerDelta {
+                proof: None,
+                ..whole.deltas[0].clone()
+            }],
+            ..whole.clone()
+        };
+        tell(&mut world, piece);
+        tell(&mut world, whole);
     }
     claim_many(&mut world, 1, MOST);
     let is_known = |world: &World| (0..3).all(|at| head(world, at, 1) == head(world, 1, 1));

@@ -242,6 +242,7 @@ pub(super) fn single_claim(owner: &str, unix_ms: u64, state: ClaimState) -> Owne
         upto: Version(1),
         floor: Version(0),
         claims: vec![claim],
+        proof: None,
     }
 }
 
@@ -300,6 +301,7 @@ fn lie() -> impl Strategy<Value = OwnerDelta> {
                 upto,
                 floor,
                 claims,
+                proof: None,
             }
         },
     )

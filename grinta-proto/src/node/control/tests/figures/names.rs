@@ -3,7 +3,7 @@
 use bytes::BytesMut;
 
 use super::super::super::directory::{Directory, DirectoryLimits};
-use super::super::super::harness::{UNIX, World, name};
+use super::super::super::harness::{Signer, UNIX, World, name};
 use super::super::*;
 use super::is_full;
 use crate::wire::claims::OwnerDelta;
@@ -171,17 +171,16 @@ fn claim(world: &mut World, index: usize, name: EndpointName) {
     claimed.unwrap();
 }
 
-/// The first node is told the claims of a node that does not run, in pieces as they travel.
+/// The first node is told the claims of a node that does not run.
 fn tell_claims_of(world: &mut World, owner: usize, count: usize) {
-    let theirs = claims_of(owner, count, world.unix());
-    let known = |world: &World| world.node(0).control.directory().head(&name(owner));
-    while let Some(delta) = theirs.delta_for(&known(world), DELTA_LEN) {
-        let told = world.act(0, |control, now, _| {
-            let names = ControlMessage::Names(alone(delta));
-            control.handle_message(now, &name(1), names)
-        });
-        told.unwrap();
-    }
+    let mut theirs = Signer::new(name(owner), Session(1));
+    theirs.directory = claims_of(owner, count, world.unix());
+    let all = theirs.all();
+    let names = ControlMessage::Names(theirs.names(all));
+    let told = world.act(0, |control, now, _| {
+        control.handle_message(now, &name(1), names)
+    });
+    told.unwrap();
 }
 
 /// A node with so many names that it claimed.
@@ -212,6 +211,7 @@ fn alone(delta: OwnerDelta) -> Names {
         heads: Vec::new(),
         token: 0,
         truncated: false,
+        certificates: Vec::new(),
     }
 }
 
