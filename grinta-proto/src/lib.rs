@@ -161,7 +161,7 @@ pub use node::control::{
     QueryError, QueryReport, Resolution,
 };
 pub use node::{
-    Applicant, Attempt, CertificateSnapshot, Choice, ConflictSnapshot, ConnectError,
+    Applicant, Attempt, CertificateSnapshot, Choice, Claimant, ConflictSnapshot, ConnectError,
     ConnectionSnapshot, ConnectionStage, Counters, DialCause, DialError, DialSnapshot, DialStage,
     EndpointRefusal, EndpointSnapshot, EndpointStanding, FlowLoss, FlowSnapshot, FlowStage,
     HealthSnapshot, IdentityConflict, JoinError, JoinReport, Level, LocalFlowSnapshot, LocalSide,

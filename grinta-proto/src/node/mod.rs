@@ -32,6 +32,7 @@ use self::leaving::Phase;
 use self::peer::{PeerKey, Surroundings};
 use self::peering::Redial;
 use self::quic::Quic;
+use self::signing::Signatory;
 use self::slow::SlowConsumers;
 use self::timers::{TimerKey, Timers};
 use self::trust::Expiry;
@@ -86,6 +87,7 @@ pub(crate) use self::flow::SHARED_LEN_MIN;
 pub use self::flow::{FlowId, Payload};
 pub use self::leaving::ShutdownReport;
 pub use self::membership::IdentityConflict;
+pub use self::signing::{Claimable, Claimant};
 pub use self::sleep::SleepId;
 pub use self::snapshot::{
     CertificateSnapshot, ConflictSnapshot, ConnectionSnapshot, ConnectionStage, DialSnapshot,
@@ -111,6 +113,7 @@ pub struct Node {
     to_judge: Option<PeerKey>,
     expiry: Expiry,
     admission: Admission,
+    claimable: Claimable,
     clock: Arc<SharedClock>,
     now: Instant,
     rng: StdRng,
@@ -255,8 +258,12 @@ impl Node {
         };
         let mut control_seed = [0; 32];
         rng.fill_bytes(&mut control_seed);
-        let control = Control::new(&config, identity, control_seed, now, unix_time)
-            .with_notary(Box::new(credentials.clone()));
+        let control = Control::new(&config, identity, control_seed, now, unix_time).with_notary(
+            Box::new(Signatory {
+                credentials: credentials.clone(),
+                claimable: Claimable::default(),
+            }),
+        );
         Ok(Self {
             began_as: hello.session,
             hello,
@@ -264,6 +271,7 @@ impl Node {
             to_judge: None,
             expiry: Expiry::new(now),
             admission: Admission::default(),
+            claimable: Claimable::default(),
             clock,
             now,
             rng,

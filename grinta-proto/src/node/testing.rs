@@ -624,6 +624,14 @@ pub(super) fn open(endpoint: &str, direction: Direction) -> OpenFlow {
     }
 }
 
+/// Signs by credentials, for a host that is no node.
+pub(super) fn signatory(credentials: Credentials) -> Box<Signatory> {
+    Box::new(Signatory {
+        credentials,
+        claimable: Claimable::default(),
+    })
+}
+
 pub(super) const fn accepted() -> FlowAnswer {
     FlowAnswer::Accepted {
         message_len_max: 1 << 20,

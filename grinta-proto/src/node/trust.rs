@@ -128,8 +128,7 @@ impl Node {
     /// Cuts off whom the revocation lists name. Who has yet to prove itself, by a handshake that
     /// began under the old lists, is judged when it has.
     pub(super) fn judge_peers(&mut self, now: Instant) {
-        let notary = Box::new(self.credentials.clone());
-        self.control.replace_notary(now, notary);
+        self.renew_notary(now);
         for key in self.connections.keys() {
             self.judge_peer(now, key);
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::config::{Config, Neighbour};
 use crate::name::{FabricName, InvalidName, NodeName};
-use crate::node::{Admission, Applicant, Node, NodeError, SocketInfo};
+use crate::node::{Admission, Applicant, Claimable, Claimant, Node, NodeError, SocketInfo};
 use crate::shell::driver::Driver;
 use crate::shell::fabric::{Fabric, Handle};
 use crate::shell::io::Io;
@@ -29,6 +29,7 @@ pub struct Builder {
     neighbours: Vec<String>,
     credentials: Option<Credentials>,
     admission: Admission,
+    claimable: Claimable,
     dial_timeout: Duration,
     grace_period: Duration,
 }
@@ -85,6 +86,7 @@ impl Builder {
             neighbours: Vec::new(),
             credentials: None,
             admission: Admission::default(),
+            claimable: Claimable::default(),
             dial_timeout: DIAL_TIMEOUT,
             grace_period: GRACE_PERIOD,
         }
@@ -133,6 +135,24 @@ impl Builder {
         E: Into<String>,
     {
         self.admission = Admission::by(move |applicant| rule(applicant).map_err(E::into));
+        self
+    }
+
+    /// Lets a certificate claim only those names for which `rule` says so; all unless said. A claim of
+    /// this node that the rule forbids is refused with
+    /// [`ClaimError::Forbidden`](crate::ClaimError::Forbidden); one of another node counts for
+    /// nothing, whatever that node thinks of it.
+    ///
+    /// It must be the same at all nodes, or they disagree about who owns what; and `verify_claims` must
+    /// not be off, for without it nobody knows whose certificate a claim is made by. The rule runs in
+    /// the driver, once for each claim, and should not take long. [`rules`](crate::rules) has some
+    /// ready-made.
+    pub fn admit_claims<F, E>(mut self, rule: F) -> Self
+    where
+        F: Fn(&Claimant<'_>) -> Result<(), E> + Send + Sync + 'static,
+        E: Into<String>,
+    {
+        self.claimable = Claimable::by(move |claimant| rule(claimant).map_err(E::into));
         self
     }
 
@@ -265,6 +285,7 @@ impl Builder {
         let node_name = config.node.clone();
         let mut node = Node::new(config, &credentials, socket, seed, io.now(), io.unix_time())?;
         node.set_admission(self.admission);
+        node.set_claimable(self.claimable);
         let shared = Shared::new(node);
         let driver = Driver::new(Arc::clone(&shared), io);
         let handle = Handle {

@@ -7,7 +7,7 @@ use rustls::SignatureScheme;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use webpki::EndEntityCert;
 
-use super::names::certified_names;
+use super::names::{alternative_names, certified_names};
 use super::verifier::Role;
 use super::{Credentials, PeerVerifier};
 use crate::name::NodeName;
@@ -57,6 +57,13 @@ impl Credentials {
             self.verifier()
                 .is_signed(&leaf, message, scheme.into(), signature)
         })
+    }
+
+    /// The subject alternative names of the first certificate of a chain in DER.
+    pub(crate) fn alternative_names(chain: &[u8]) -> Vec<String> {
+        let leaf = split(chain).and_then(|chain| chain.into_iter().next());
+        let names = leaf.and_then(|leaf| alternative_names(&leaf).ok());
+        names.unwrap_or_default()
     }
 
     /// The certificates of the node in DER, one behind the other, leaf first.

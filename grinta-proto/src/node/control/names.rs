@@ -28,6 +28,7 @@ impl Control {
         mode: ClaimMode,
     ) -> Result<Standing, ClaimError> {
         self.wall = (now, unix_time);
+        self.may_hold(&name)?;
         let since = self.directory.version();
         let standing = self.directory.claim(name, mode, unix_time)?;
         self.tell_own_claims(now, since);

@@ -1,11 +1,12 @@
 //! Signatures of owners' heads: what is signed, and whoever can sign and verify it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::name::{FabricName, NodeName};
+use crate::name::{EndpointName, FabricName, NodeName};
 use crate::wire::claims::{OwnerHead, Root};
 
 /// Signs in this node's name, and verifies what others signed in theirs. It performs no effects, and
@@ -20,6 +21,17 @@ pub trait Notary: fmt::Debug + Send + Sync {
 
     /// Whether a chain certifies a node of this name at `unix_time`, the time since the Unix epoch.
     fn is_certified(&self, node: &NodeName, chain: &[u8], unix_time: Duration) -> bool;
+
+    /// Of these names, those that the holder of a certificate may not hold, and why. All nodes say
+    /// the same.
+    fn forbidden(
+        &self,
+        _node: &NodeName,
+        _chain: &[u8],
+        _names: &[EndpointName],
+    ) -> BTreeMap<EndpointName, String> {
+        BTreeMap::new()
+    }
 
     /// Whether the holder of a certificate signed a statement.
     fn is_signed(&self, chain: &[u8], statement: &[u8], signature: &Signature) -> bool;

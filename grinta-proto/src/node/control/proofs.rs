@@ -11,7 +11,7 @@ use ring::digest;
 
 use super::directory::{Basis, CLAIM_OVERHEAD, DirectoryLimits, Update};
 use super::notary::{Notary, Signature, statement};
-use crate::name::{FabricName, NodeName};
+use crate::name::{EndpointName, FabricName, NodeName};
 use crate::wire::claims::{
     CertificateId, HeadProof, OwnerCertificate, OwnerDelta, OwnerHead, Root, Version,
 };
@@ -238,6 +238,32 @@ impl Proofs {
     /// The certificate has come.
     pub(super) fn answered(&mut self, peer: &NodeName, owner: &NodeName) {
         self.asked.remove(&(peer.clone(), owner.clone()));
+    }
+
+    /// Of these names, those that an owner may not hold by a certificate, and why.
+    pub(super) fn forbidden(
+        &self,
+        owner: &NodeName,
+        id: CertificateId,
+        names: &[EndpointName],
+    ) -> BTreeMap<EndpointName, String> {
+        let chain = self.chain(owner, id).map_or(&[][..], |chain| chain);
+        self.notary.forbidden(owner, chain, names)
+    }
+
+    /// Our own certificate.
+    pub(super) const fn own(&self) -> CertificateId {
+        self.own.id
+    }
+
+    /// By which certificate what is held of an owner is signed.
+    pub(super) fn signer(&self, owner: &NodeName) -> Option<CertificateId> {
+        self.heads.get(owner).map(|proven| proven.proof.certificate)
+    }
+
+    /// The owners of whom something is held.
+    pub(super) fn owners(&self) -> impl Iterator<Item = &NodeName> {
+        self.heads.keys()
     }
 
     // What does not reach a signed version yet.

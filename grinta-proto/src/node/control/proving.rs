@@ -13,12 +13,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::directory::{Applied, Basis, NameLimit, Refusal, is_well_formed};
+use super::directory::{Applied, Basis, NameLimit, Refusal, Update, is_well_formed};
 use super::notary::Notary;
 use super::proofs::{Lookup, Proofs, begun, extend, reach, settle};
-use super::{Control, Violation};
-use crate::name::NodeName;
-use crate::wire::claims::{OwnerCertificate, OwnerDelta, OwnerHead, Version};
+use super::{ClaimError, Control, Violation};
+use crate::name::{EndpointName, NodeName};
+use crate::wire::claims::{HeadProof, OwnerCertificate, OwnerDelta, OwnerHead, Version};
 
 /// Who tells of owners, and what besides deltas.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +89,11 @@ impl Control {
             return;
         };
         proofs.replace_notary(notary, unix_time);
+        let owners: Vec<_> = proofs.owners().cloned().collect();
+        for owner in owners {
+            self.judge_names(&owner);
+        }
+        self.warn_of_forbidden();
         let since = self.directory.version();
         if since > Version(0) {
             self.directory.advance();
@@ -273,7 +278,12 @@ impl Control {
             return Taken::Unsaid(Unsaid::Forged);
         }
         settle(&mut update);
-        let Ok(preview) = self.directory.preview(&update) else {
+        self.go(&update, proof)
+    }
+
+    /// Goes where an update leads, if that is what its owner signed.
+    fn go(&mut self, update: &Update, proof: &HeadProof) -> Taken {
+        let Ok(preview) = self.directory.preview(update) else {
             return Taken::Refused;
         };
         if preview.root != proof.root {
@@ -283,7 +293,7 @@ impl Control {
                     known: OwnerHead {
                         version: Version(0),
                         floor: Version(0),
-                        ..held
+                        ..self.directory.head(&update.owner)
                     },
                 },
             };
@@ -291,9 +301,63 @@ impl Control {
         if let Some(limit) = preview.excess {
             return Taken::Full { limit };
         }
-        self.directory.commit(&update);
-        proofs.note(head.clone(), proof.clone());
+        let Some(proofs) = &mut self.proofs else {
+            return Taken::Refused;
+        };
+        let (owner, certificate) = (&update.owner, proof.certificate);
+        let names = update.claims.iter().map(|claim| claim.name.clone());
+        let forbidden = proofs.forbidden(owner, certificate, &names.collect::<Vec<_>>());
+        if !forbidden.is_empty() {
+            tracing::warn!(target: "grinta::name", %owner, ?forbidden, "claims that its certificate may not make count for nothing");
+        }
+        let before = proofs.signer(owner);
+        proofs.note(reach(update), Box::new(proof.clone()));
+        self.directory
+            .commit(update, &forbidden.into_keys().collect());
+        if before.is_some_and(|before| before != certificate) {
+            self.judge_names(owner);
+        }
         Taken::Advanced
+    }
+
+    /// Judges anew which names an owner may hold.
+    fn judge_names(&mut self, owner: &NodeName) {
+        let Some(proofs) = &self.proofs else {
+            return;
+        };
+        if let Some(certificate) = proofs.signer(owner) {
+            let held = self.directory.held_by(owner);
+            let forbidden = proofs.forbidden(owner, certificate, &held);
+            self.directory
+                .forbid(owner, &forbidden.into_keys().collect());
+        }
+    }
+
+    /// Says which of our own names our certificate may not hold: others take us for their owner no
+    /// more.
+    fn warn_of_forbidden(&self) {
+        for name in self.directory.held() {
+            if let Err(error) = self.may_hold(name) {
+                tracing::warn!(target: "grinta::name", %error, "the name counts at this node alone");
+            }
+        }
+    }
+
+    /// Whether our own certificate may hold a name.
+    pub(super) fn may_hold(&self, name: &EndpointName) -> Result<(), ClaimError> {
+        let Some(proofs) = &self.proofs else {
+            return Ok(());
+        };
+        let node = self.directory.local();
+        let forbidden = proofs.forbidden(node, proofs.own(), std::slice::from_ref(name));
+        match forbidden.into_iter().next() {
+            None => Ok(()),
+            Some((name, reason)) => Err(ClaimError::Forbidden {
+                name,
+                node: node.clone(),
+                reason,
+            }),
+        }
     }
 
     /// Takes news of ourselves: an earlier run of ours said more than this one, or another node has

@@ -9,7 +9,9 @@ use quinn_proto::StreamId;
 
 use crate::name::Session;
 use crate::node::control::harness::Signer;
-use crate::node::testing::{Ends, Guise, Stranger, World, endpoint_name, node_name, open};
+use crate::node::testing::{
+    Ends, Guise, Stranger, World, endpoint_name, node_name, open, signatory,
+};
 use crate::node::{ConnectError, DialCause, EndpointId, Event, JoinError, control};
 use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Stamp, Version};
 use crate::wire::code::Code;
@@ -533,7 +535,7 @@ fn a_peer_that_holds_more_names_than_it_may_is_cut_off() {
     for is_answer in [false, true] {
         let mut siege = Siege::of_few_names();
         let credentials = siege.world.credentials(&["mallory"]);
-        let mut mallory = Signer::by(Box::new(credentials), node_name("mallory"), Session(1));
+        let mut mallory = Signer::by(signatory(credentials), node_name("mallory"), Session(1));
         let within = claims(&mut mallory, 0, most);
         siege.tell(&ControlMessage::Names(mallory.names(within)));
         assert_eq!(siege.world.stranger("mallory").closed(), None);
@@ -585,7 +587,7 @@ fn a_release_in_anothers_name_costs_the_connection_and_nobody_notices() {
         siege.world.take_events("b");
         let proof = is_signed.then(|| {
             let credentials = siege.world.credentials(&["mallory"]);
-            let mut mallory = Signer::by(Box::new(credentials), node_name("a"), held.session);
+            let mut mallory = Signer::by(signatory(credentials), node_name("a"), held.session);
             mallory.claim(service.clone());
             mallory.directory.release(&service);
             let certificate = {

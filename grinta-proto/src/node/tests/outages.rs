@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::name::Session;
 use crate::node::control::Resolution;
 use crate::node::control::harness::Signer;
-use crate::node::testing::{World, accepted, endpoint_name, node_name, request};
+use crate::node::testing::{World, accepted, endpoint_name, node_name, request, signatory};
 use crate::node::{
     DialCause, DialError, DialId, DialRequest, Dialled, EndpointId, Event, FlowLoss, FlowReadError,
     FlowWriteError, UnknownName,
@@ -299,7 +299,7 @@ fn a_holder_whose_names_are_void_is_asked_before_it_is_heard_to_be_up_again() {
     world.exchange(ends);
     let session = Session(world.session_of("a", "b").0 + 1);
     let credentials = world.credentials(&["b"]);
-    let mut later = Signer::by(Box::new(credentials), node_name("b"), session);
+    let mut later = Signer::by(signatory(credentials), node_name("b"), session);
     later.directory.advance();
     let nothing = later.all();
     let names = ControlMessage::Names(later.names(nothing));

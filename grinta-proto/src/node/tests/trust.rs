@@ -5,9 +5,11 @@ use std::time::Duration;
 use bytes::BytesMut;
 
 use crate::name::FabricName;
-use crate::node::testing::{Guise, World, node_name, request};
+use crate::node::control::{ClaimError, Resolution};
+use crate::node::testing::{Guise, World, endpoint_name, node_name, request};
 use crate::node::{
-    Admission, ConnectError, Counters, DialCause, DialRequest, DialStage, JoinError,
+    Admission, Claimable, Claimant, ConnectError, Counters, DialCause, DialRequest, DialStage,
+    EndpointRefusal, JoinError,
 };
 use crate::rules;
 use crate::tls::testing::{DAY, Leaf, NOW, TestCa};
@@ -297,5 +299,109 @@ fn a_rule_sees_every_alternative_name_of_the_certificate() {
         let credentials = world.ca.credentials(&leaf);
         world.start_as(name, &credentials, &["a"], |_| {});
         assert_eq!(world.join(name).is_ok(), is_admitted, "{uri}");
+    }
+}
+
+/// Nodes whose certificates say what they are for, and a rule that says which names that makes.
+fn world_of_roles(names: [(&'static str, &str); 4]) -> World {
+    let mut world = World::new(1);
+    for (index, (name, role)) in names.into_iter().enumerate() {
+        let leaf = Leaf::default()
+            .dns(name)
+            .uri(&format!("spiffe://prod/{role}/{name}"));
+        let credentials = world.ca.credentials(&leaf);
+        let neighbours = if index == 0 { &[][..] } else { &["a"] };
+        world.start_as(name, &credentials, neighbours, |_| {});
+        // One of them does not keep the rule.
+        if name != "mallory" {
+            world.node(name).set_claimable(Claimable::by(rule()));
+        }
+        world.join(name).unwrap();
+    }
+    world
+}
+
+fn rule() -> impl Fn(&Claimant<'_>) -> Result<(), String> + Send + Sync + 'static {
+    rules::only_names_under([("spiffe://prod/web/", "web."), ("spiffe://prod/db/", "db.")])
+}
+
+const ROLES: [(&str, &str); 4] = [("a", "web"), ("b", "web"), ("mallory", "web"), ("d", "db")];
+
+#[test]
+fn a_claim_that_the_rule_forbids_is_refused_with_the_certificate_the_name_and_the_rule() {
+    let mut world = world_of_roles(ROLES);
+    world.claim("b", "web.front", 4).unwrap();
+    let refused = world.claim("b", "db.main", 4).unwrap_err();
+    let EndpointRefusal::Claim(ClaimError::Forbidden { name, node, .. }) = &refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!((name.as_str(), node.as_str()), ("db.main", "b"));
+    assert_eq!(
+        refused.to_string(),
+        "the certificate of b may not hold the name db.main: a certificate for [\"b\", \
+        \"spiffe://prod/web/b\"] holds names that begin with one of {\"web.\"}, and db.main does \
+        not; choose another name, or change the rule at all nodes",
+    );
+    let list = rules::only_names_of([("b", "db.main")]);
+    world.node("b").set_claimable(Claimable::by(list));
+    world.claim("b", "db.main", 4).unwrap();
+    assert!(world.claim("b", "db.other", 4).is_err());
+}
+
+#[test]
+fn a_claim_that_the_rule_forbids_counts_for_nothing_at_all_who_keep_it() {
+    let mut world = world_of_roles(ROLES);
+    let honest = ["a", "b", "d"];
+    let main = endpoint_name("db.main");
+    let owner = |world: &mut World, at: &str| {
+        let directory = world.node(at).control.directory();
+        directory.check_invariants();
+        directory.owner_of(&endpoint_name("db.main")).cloned()
+    };
+    world.claim("mallory", "db.main", 4).unwrap();
+    world.serve("mallory", "web.mine", "b");
+    world.run_for(Duration::from_secs(3));
+    for at in honest {
+        assert_eq!(owner(&mut world, at), None, "{at}");
+        assert_eq!(world.node(at).resolve(&main), Resolution::NotFound, "{at}");
+    }
+    // Whose certificate is for it takes the name, though it claims it later.
+    world.serve("d", "db.main", "b");
+    world.run_for(Duration::from_secs(3));
+    for at in honest {
+        assert_eq!(owner(&mut world, at), Some(node_name("d")), "{at}");
+    }
+    let hashes = ["a", "b", "d", "mallory"].map(|at| world.node(at).control.directory().hash());
+    assert!(
+        hashes.iter().all(|hash| *hash == hashes[0]),
+        "it is told on as any"
+    );
+
+    // With a certificate for both, its claim is the older one.
+    let leaf = Leaf::default()
+        .dns("mallory")
+        .uri("spiffe://prod/db/mallory");
+    let leaf = leaf.uri("spiffe://prod/web/mallory");
+    let credentials = world.ca.credentials(&leaf);
+    world
+        .node("mallory")
+        .replace_credentials(credentials)
+        .unwrap();
+    world.run_for(Duration::from_secs(3));
+    for at in honest {
+        assert_eq!(owner(&mut world, at), Some(node_name("mallory")), "{at}");
+    }
+    // And back.
+    let leaf = Leaf::default()
+        .dns("mallory")
+        .uri("spiffe://prod/web/mallory");
+    let credentials = world.ca.credentials(&leaf);
+    world
+        .node("mallory")
+        .replace_credentials(credentials)
+        .unwrap();
+    world.run_for(Duration::from_secs(3));
+    for at in honest {
+        assert_eq!(owner(&mut world, at), Some(node_name("d")), "{at}");
     }
 }

@@ -48,6 +48,18 @@ pub enum ClaimError {
         /// The name.
         name: EndpointName,
     },
+    /// A rule of the fabric forbids the name to this node's certificate.
+    #[error(
+        "the certificate of {node} may not hold the name {name}: {reason}; choose another name, or change the rule at all nodes"
+    )]
+    Forbidden {
+        /// The name.
+        name: EndpointName,
+        /// This node.
+        node: NodeName,
+        /// What the rule says, and of which certificate.
+        reason: String,
+    },
     /// A limit on names is reached.
     #[error("`{limit}` is reached ({most}); release some names, or raise it at all nodes")]
     TooMany {

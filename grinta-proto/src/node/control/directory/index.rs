@@ -292,7 +292,7 @@ impl Candidates {
             let owner = &owners[holder.owner];
             let entry = owner.claim_at(holder.version);
             assert!(
-                entry.is_some_and(|entry| entry.name == *name && entry.state == holder.state),
+                entry.is_some_and(|entry| entry.name == *name && entry.effect() == holder.state),
                 "{name} is indexed at {:?} of {}, where there is {entry:?}",
                 holder.version,
                 owner.name,

@@ -1,7 +1,7 @@
 //! How replicas learn from each other: deltas in, deltas out.
 
 use super::index::{Filed, Holder};
-use super::owners::{Entry, LOCAL, OwnerId};
+use super::owners::{Entry, LOCAL, OwnerId, effect};
 use super::{Directory, NameLimit};
 use crate::mutant::mutant;
 use crate::name::Session;
@@ -278,6 +278,11 @@ impl Directory {
 
     /// Puts one claim, at the owner's version or beyond, in the place of the earlier one.
     pub(super) fn store(&mut self, id: OwnerId, claim: &Claim) {
+        self.store_as(id, claim, false);
+    }
+
+    /// As [`Directory::store`], of a claim that the owner may be forbidden.
+    pub(super) fn store_as(&mut self, id: OwnerId, claim: &Claim, is_forbidden: bool) {
         // Told by a replica with a lower floor. What it releases is void already: this replica was
         // refilled past the floor, and the live set does not tell it.
         if claim.state == ClaimState::Released && claim.version <= self.owners[id].floor {
@@ -287,15 +292,20 @@ impl Directory {
         let holder = Holder {
             version: claim.version,
             owner: id,
-            state: claim.state,
+            state: effect(claim.state, is_forbidden),
         };
         if let Some(filed) = place.file(&self.owners, claim.stamp, holder) {
-            self.enter(filed);
+            self.enter_as(filed, claim.state, is_forbidden);
         }
     }
 
     /// Enters a claim that was filed in its owner's set.
     pub(super) fn enter(&mut self, filed: Filed) {
+        let state = filed.holder.state;
+        self.enter_as(filed, state, false);
+    }
+
+    fn enter_as(&mut self, filed: Filed, state: ClaimState, is_forbidden: bool) {
         let Filed {
             name,
             stamp,
@@ -307,9 +317,10 @@ impl Directory {
         if let Some(replaced) = replaced.and_then(|version| owner.remove(version)) {
             self.totals.subtract(replaced.state, &replaced.name);
         }
-        self.totals.add(holder.state, &name);
+        self.totals.add(state, &name);
         self.changes.note(&self.owners, &name, change);
-        let entry = Entry::new(name, stamp, holder.state);
+        let mut entry = Entry::new(name, stamp, state);
+        entry.is_forbidden = is_forbidden;
         self.owners[holder.owner].insert(holder.version, entry);
     }
 

@@ -319,7 +319,8 @@ impl Directory {
             candidates.check_invariants(&self.owners, name);
             for holder in candidates.iter() {
                 indexed += 1;
-                totals.add(holder.state, name);
+                let claim = self.owners[holder.owner].claim_at(holder.version);
+                totals.add(claim.map_or(holder.state, |it| it.state), name);
             }
         }
         let owned: usize = self

@@ -57,7 +57,10 @@ pub(super) struct Entry {
     pub(super) name: EndpointName,
     unix_ms: u64,
     counter: u32,
+    /// As its owner has it.
     pub(super) state: ClaimState,
+    /// The owner may not hold the name: the claim is told on, and counts for nothing.
+    pub(super) is_forbidden: bool,
 }
 
 /// A verdict about an owner that is being told, name by name: who the watchers take to be
@@ -412,7 +415,13 @@ impl Entry {
             unix_ms: stamp.unix_ms,
             counter: stamp.counter,
             state,
+            is_forbidden: false,
         }
+    }
+
+    /// What the claim comes to.
+    pub(super) fn effect(&self) -> ClaimState {
+        effect(self.state, self.is_forbidden)
     }
 
     pub(super) fn stamp(&self) -> Stamp {
@@ -445,6 +454,15 @@ impl Weight {
             names: self.names - part.names,
             bytes: self.bytes - part.bytes,
         }
+    }
+}
+
+/// What a claim comes to. One that is forbidden frees the name, as a release does.
+pub(super) const fn effect(state: ClaimState, is_forbidden: bool) -> ClaimState {
+    if is_forbidden {
+        ClaimState::Released
+    } else {
+        state
     }
 }
 

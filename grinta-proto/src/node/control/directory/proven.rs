@@ -6,7 +6,7 @@ use super::merge::Refusal;
 use super::owners::{Entry, LOCAL, OwnerId, Tally, Weight};
 use super::root::root_of;
 use super::{Directory, NameLimit};
-use crate::name::{NodeName, Session};
+use crate::name::{EndpointName, NodeName, Session};
 use crate::wire::claims::{Claim, ClaimState, Root, Version};
 
 /// All that leads from what is held of an owner to a later version of its set.
@@ -100,8 +100,9 @@ impl Directory {
         Ok(Preview { root, excess })
     }
 
-    /// Goes where an update leads.
-    pub fn commit(&mut self, update: &Update) {
+    /// Goes where an update leads. Claims of the names that are `forbidden` to the owner count for
+    /// nothing.
+    pub fn commit(&mut self, update: &Update, forbidden: &BTreeSet<EndpointName>) {
         let id = match self.owners.find(&update.owner) {
             Some(id) => id,
             None => self.owners.add(update.owner.clone(), update.session),
@@ -120,9 +121,33 @@ impl Directory {
         (owner.version, owner.floor) = (update.version, update.floor);
         for claim in &news {
             self.clock.observe(claim.stamp);
-            self.store(id, claim);
+            self.store_as(id, claim, forbidden.contains(&claim.name));
         }
         self.owners.rehash(id);
+    }
+
+    /// The names that an owner holds, those that it is forbidden included.
+    #[must_use]
+    pub fn held_by(&self, owner: &NodeName) -> Vec<EndpointName> {
+        let id = self.owners.find(owner);
+        let held = id.map(|id| self.owners[id].held().map(|entry| entry.name.clone()));
+        held.into_iter().flatten().collect()
+    }
+
+    /// Of all names that an owner holds, these are forbidden to it from now on, and no others.
+    pub fn forbid(&mut self, owner: &NodeName, forbidden: &BTreeSet<EndpointName>) {
+        let Some(id) = self.owners.find(owner).filter(|&id| id != LOCAL) else {
+            return;
+        };
+        let claims = self.owners[id].claims_in(Version(0), Version(u64::MAX));
+        let changed = claims.filter(|(_, entry)| {
+            entry.state.is_held() && entry.is_forbidden != forbidden.contains(&entry.name)
+        });
+        let changed: Vec<_> = changed.map(|(version, it)| it.to_claim(version)).collect();
+        for claim in changed {
+            self.erase(id, claim.version);
+            self.store_as(id, &claim, forbidden.contains(&claim.name));
+        }
     }
 
     /// The claims of an update that are held once it is committed, and are not held yet.

@@ -261,7 +261,9 @@ impl World {
                 assert!(!held && mode == ClaimMode::Exclusive);
                 assert_eq!(serving[0], (owner.as_str(), ClaimState::Shared));
             }
-            Err(ClaimError::TooMany { limit, .. }) => panic!("{limit} is not reached"),
+            Err(error @ (ClaimError::TooMany { .. } | ClaimError::Forbidden { .. })) => {
+                panic!("{error}")
+            }
         }
         by
     }
