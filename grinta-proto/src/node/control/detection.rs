@@ -214,15 +214,21 @@ impl Control {
         self.send_to(&to, message, channel);
     }
 
-    /// Puts into a packet for a suspect that it is one. foca tells each change a few times only, to
+    /// Puts into a ping for a suspect that it is one. foca tells each change a few times only, to
     /// anybody: the one who can refute it might hear of it last, or never, while all others count
-    /// its time (the buddy system of Lifeguard, Dadgar et al. 2018).
+    /// its time (the buddy system of Lifeguard, Dadgar et al. 2018). A ping alone, of which there
+    /// are few: a refutation is gossip, and if gossip brought about refutations, those who suspect
+    /// each other would do nothing else.
     fn with_suspicion(&self, mut packet: SwimPacket) -> ControlMessage {
         let to = &packet.header.destination;
         let entry = self.members.get(&to.name);
         let entry = entry.filter(|it| it.health == Health::Suspect && it.identity == *to);
         let is_told = packet.updates.iter().any(|it| it.identity == *to);
-        let Some(entry) = entry.filter(|_| !is_told) else {
+        let is_ping = matches!(
+            packet.header.kind,
+            SwimKind::Ping(_) | SwimKind::IndirectPing { .. }
+        );
+        let Some(entry) = entry.filter(|_| is_ping && !is_told) else {
             return ControlMessage::Swim(packet);
         };
         packet.updates.insert(0, entry.update());
