@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
-use grinta_tests::{Lines, Plan, Swarm, Tier};
+use grinta_tests::{Fault, Invariant, Lines, Mark, Plan, Swarm, Tier};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::prelude::*;
 
@@ -43,6 +43,8 @@ enum Call {
     Shrink(ShrinkArguments),
     /// Prints the plan of a seed, or what happens under it, as text or as a picture.
     Show(ShowArguments),
+    /// Prints what can go wrong in a plan, what must hold, and what long swarms have to come to.
+    List,
     /// Prints how many simulated seconds pass in a second of one core's time.
     Bench(bench::BenchArguments),
     /// Looks for each mistake that the core can be made to make, and prints how it is found.
@@ -64,6 +66,9 @@ struct SwarmArguments {
     /// How many run at once.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
+    /// A mark that no seed reaches is a failure, too. Those are told in any case.
+    #[arg(long)]
+    all_marks: bool,
 }
 
 #[derive(Debug, Args)]
@@ -139,6 +144,7 @@ fn main() -> ExitCode {
         Call::Replay(arguments) => replay(*arguments),
         Call::Shrink(arguments) => shrink(&arguments),
         Call::Show(arguments) => show(&arguments),
+        Call::List => Ok(list()),
         Call::Bench(arguments) => bench::bench(&arguments),
         #[cfg(grinta_mutants)]
         Call::Mutants(call) => Ok(mutants::mutants(arguments.mutant, &call)),
@@ -165,6 +171,12 @@ fn swarm(arguments: &SwarmArguments) -> ExitCode {
             violation.report()
         );
     });
+    let unreached: Vec<_> = Mark::of(tier)
+        .filter(|mark| !tally.marks.contains(mark))
+        .collect();
+    for mark in &unreached {
+        println!("never reached: {mark}: {}", mark.words());
+    }
     let failed = tally.failed.len();
     println!(
         "seeds {} passed {} failed {failed} simulated_s {} wall_s {:.1}",
@@ -173,7 +185,8 @@ fn swarm(arguments: &SwarmArguments) -> ExitCode {
         tally.simulated.as_secs(),
         tally.wall.as_secs_f64(),
     );
-    exit_code(failed == 0)
+    let is_whole = unreached.is_empty() || !arguments.all_marks;
+    exit_code(failed == 0 && is_whole)
 }
 
 fn replay(arguments: ReplayArguments) -> Result<ExitCode, String> {
@@ -252,6 +265,25 @@ fn show(arguments: &ShowArguments) -> Result<ExitCode, String> {
     };
     write(arguments.out.as_deref(), &text)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn list() -> ExitCode {
+    let faults = Fault::examples();
+    println!("{} kinds of fault, each with an example:", faults.len());
+    for (verb, fault) in &faults {
+        println!("  {verb:<28} {fault}");
+    }
+    println!("{} invariants:", Invariant::ALL.len());
+    for invariant in Invariant::ALL {
+        println!("  {:<4} {}", invariant.to_string(), invariant.words());
+    }
+    for tier in [Tier::Control, Tier::Full] {
+        println!("{} marks of the {tier} tier:", Mark::of(tier).count());
+        for mark in Mark::of(tier) {
+            println!("  {:<20} {}", mark.to_string(), mark.words());
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 /// Writes to a file, or to stdout if none is named.

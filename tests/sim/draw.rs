@@ -37,6 +37,10 @@ pub enum Purpose {
     SpuriousWake,
     /// What becomes of a datagram in bad weather.
     Weather,
+    /// How much longer than others a direction between two hosts takes.
+    Spread,
+    /// Which datagram is lost where there are too many.
+    Eviction,
     /// Whether a socket refuses to send.
     Refusal,
     /// What a program makes up its mind about.

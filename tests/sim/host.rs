@@ -119,7 +119,8 @@ impl Host {
         let seed = world.draws.bytes(Purpose::NodeSeed, subject, run);
         let mut entropy = Entropy::new(world.draws, subject, run);
         let (fabric, driver) = entropy.lend(|| builder.assemble(io, seed, neighbours))?;
-        Ok((fabric, SimDriver::new(driver, entropy)))
+        let driver = SimDriver::new(Rc::clone(world), driver, entropy);
+        Ok((fabric, driver))
     }
 
     /// Runs a task on this host. A crash drops it.
@@ -190,6 +191,11 @@ impl Host {
         self.world.executor.slow_down(self.id, turn);
     }
 
+    /// Makes this host's clocks gain so many parts of a million, or lose them.
+    pub(crate) fn drift(&self, ppm: i32) {
+        self.world.drift(self.id, ppm);
+    }
+
     /// Makes this host's sockets refuse so many of a million sends.
     pub(crate) fn refuse_sends(&self, share: u32) {
         self.world.with_host(self.id, |host| host.refusals = share);
@@ -208,15 +214,17 @@ impl Host {
     /// What this host's wall clock shows, since the Unix epoch.
     #[must_use]
     pub fn unix_time(&self) -> Duration {
-        let epoch = self.world.with_host(self.id, |host| host.unix_epoch);
-        epoch + self.world.now.get()
+        let now = self.now();
+        self.world
+            .with_host(self.id, |host| host.unix_epoch + host.clock.shows(now))
     }
 
     /// Sets this host's wall clock, forwards or back.
     pub fn set_unix_time(&self, unix_time: Duration) {
-        let epoch = unix_time.saturating_sub(self.world.now.get());
-        self.world
-            .with_host(self.id, |host| host.unix_epoch = epoch);
+        let now = self.now();
+        self.world.with_host(self.id, |host| {
+            host.unix_epoch = unix_time.saturating_sub(host.clock.shows(now));
+        });
     }
 
     /// The host of this name in the same world; a new one if there is none.

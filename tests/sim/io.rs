@@ -8,10 +8,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use grinta_proto::{Capabilities, Driver, Io, RecvMeta, Transmit};
+use grinta_proto::{Capabilities, Driver, Io, Level, RecvMeta, Transmit, UsageSnapshot};
 
 use crate::crypto::Entropy;
 use crate::draw::Purpose;
+use crate::marks::sometimes;
 use crate::network::HostId;
 use crate::world::{Datagram, Event, World};
 
@@ -26,10 +27,10 @@ pub struct SimIo {
 
 /// Drives a fabric in the simulation. It ends with the fabric; dropped, it kills the node.
 #[must_use = "a fabric without its driver does nothing"]
-#[derive(Debug)]
 pub struct SimDriver {
     driver: Driver<SimIo>,
     entropy: Entropy,
+    world: Rc<World>,
 }
 
 impl SimIo {
@@ -55,6 +56,7 @@ impl SimIo {
         if !draw(0).chance(share) {
             return None;
         }
+        sometimes!(true, SendRefused);
         if draw(1).chance(500_000) {
             return Some(Poll::Ready(Err(io::ErrorKind::PermissionDenied.into())));
         }
@@ -109,19 +111,28 @@ impl Drop for Port {
 }
 
 impl SimDriver {
-    pub(crate) const fn new(driver: Driver<SimIo>, entropy: Entropy) -> Self {
-        Self { driver, entropy }
+    pub(crate) const fn new(world: Rc<World>, driver: Driver<SimIo>, entropy: Entropy) -> Self {
+        Self {
+            driver,
+            entropy,
+            world,
+        }
     }
 }
 
 impl Io for SimIo {
     fn now(&self) -> Instant {
-        self.world.epoch + self.world.now.get()
+        let now = self.world.now.get();
+        let shown = self
+            .world
+            .with_host(self.host, |host| host.clock.shows(now));
+        self.world.epoch + shown
     }
 
     fn unix_time(&self) -> Duration {
-        let epoch = self.world.with_host(self.host, |host| host.unix_epoch);
-        epoch + self.world.now.get()
+        let now = self.world.now.get();
+        self.world
+            .with_host(self.host, |host| host.unix_epoch + host.clock.shows(now))
     }
 
     fn local_address(&self) -> SocketAddr {
@@ -215,9 +226,51 @@ impl Future for SimDriver {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { driver, entropy } = self.get_mut();
-        entropy.lend(|| Pin::new(driver).poll(cx))
+        let Self {
+            driver,
+            entropy,
+            world,
+        } = self.get_mut();
+        let polled = entropy.lend(|| Pin::new(&mut *driver).poll(cx));
+        if let Some(what) = over_limit(levels(&driver.usage())) {
+            world.tell_over_limit(what);
+        }
+        polled
     }
+}
+
+impl std::fmt::Debug for SimDriver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SimDriver")
+            .field("driver", &self.driver)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is bounded of a node as a whole.
+pub(crate) const fn levels(usage: &UsageSnapshot) -> [(&'static str, Level); 6] {
+    let handshakes = Level {
+        used: usage.handshakes.used,
+        // Beyond the limit newcomers prove their address first.
+        limit: 2 * usage.handshakes.limit,
+    };
+    [
+        ("connections", usage.connections),
+        ("handshakes", handshakes),
+        ("endpoints", usage.endpoints),
+        ("dials", usage.dials),
+        ("held", usage.held),
+        ("redials", usage.redials),
+    ]
+}
+
+/// The first that is beyond its limit, in words.
+pub(crate) fn over_limit(
+    levels: impl IntoIterator<Item = (&'static str, Level)>,
+) -> Option<String> {
+    let mut levels = levels.into_iter();
+    let (what, Level { used, limit }) = levels.find(|(_, level)| level.used > level.limit)?;
+    Some(format!("{what}: {used} of {limit}"))
 }
 
 /// As many datagrams as one send takes, as kernels do.

@@ -29,6 +29,9 @@ pub struct Link {
     pub duplication: u32,
     /// How many of a million are held back for ten latencies. Default none.
     pub reordering: u32,
+    /// Up to how much longer each direction between two hosts takes than others, for good: drawn once
+    /// for each. Default zero.
+    pub spread: Duration,
     /// Longest datagram that passes, in bytes of UDP payload; longer ones vanish. Default 1,472, as
     /// on Ethernet.
     pub datagram_len_max: usize,
@@ -55,6 +58,9 @@ pub struct Network {
     doomed: BTreeSet<(Direction, u64)>,
     /// Until when a link of limited rate has something to send.
     busy: BTreeMap<Direction, Duration>,
+    /// What is under way where room is limited: its tickets, when it arrives, its length.
+    crowded: BTreeMap<Direction, Vec<(Ticket, Duration, usize)>>,
+    evicted: BTreeSet<Ticket>,
     /// What was sent last, where datagrams are spliced.
     latest: BTreeMap<Direction, Rc<[u8]>>,
     /// Datagrams asked about, by direction: what tells the draws of one from those of the next.
@@ -67,7 +73,12 @@ pub(crate) struct Arrival {
     pub(crate) at: Duration,
     pub(crate) payload: Rc<[u8]>,
     pub(crate) ecn: Option<u8>,
+    pub(crate) ticket: Ticket,
 }
+
+/// Names a datagram that is under way, so that one may be lost that was sent before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Ticket(Direction, u64);
 
 /// From one host to another.
 type Direction = (HostId, HostId);
@@ -80,6 +91,7 @@ impl Default for Link {
             loss: 0,
             duplication: 0,
             reordering: 0,
+            spread: Duration::ZERO,
             datagram_len_max: 1472,
             weather: Vec::new(),
         }
@@ -98,6 +110,8 @@ impl Network {
             spared: (BTreeSet::new(), Link::default()),
             doomed: BTreeSet::new(),
             busy: BTreeMap::new(),
+            crowded: BTreeMap::new(),
+            evicted: BTreeSet::new(),
             latest: BTreeMap::new(),
             counts: BTreeMap::new(),
         }
@@ -260,12 +274,16 @@ impl Network {
         let times = self.arrivals(now, from, to, payload.len());
         let direction = (from, to);
         let n = self.counts.get(&direction).copied().unwrap_or_default();
+        let ticket = Ticket(direction, n);
+        let mut times = times;
+        self.crowd(now, ticket, payload.len(), &mut times);
         let weather = &self.link(from, to).weather;
         if weather.is_empty() || from == to {
             let whole = |at| Arrival {
                 at,
                 payload: Rc::clone(payload),
                 ecn,
+                ticket,
             };
             return times.into_iter().map(whole).collect();
         }
@@ -282,12 +300,54 @@ impl Network {
             at,
             payload: Rc::clone(&damaged),
             ecn,
+            ticket,
         });
         let arrivals = arrivals.collect();
         if is_spliced {
             self.latest.insert(direction, Rc::clone(payload));
         }
         arrivals
+    }
+
+    /// Where room is limited, loses one of those that are under way, or the new one, for as long as
+    /// there are too many.
+    fn crowd(&mut self, now: Duration, ticket: Ticket, length: usize, times: &mut Vec<Duration>) {
+        let Ticket(direction @ (from, to), n) = ticket;
+        let mut rooms = self.link(from, to).weather.iter().filter_map(|weather| {
+            let Weather::Evict(room) = weather else {
+                return None;
+            };
+            Some(*room)
+        });
+        let (Some(room), Some(&arrives)) = (rooms.next(), times.first()) else {
+            return;
+        };
+        let crowd = self.crowded.entry(direction).or_default();
+        crowd.retain(|(_, arrives, _)| *arrives > now);
+        crowd.push((ticket, arrives, length));
+        let (a, b) = (u64::from(from.0), u64::from(to.0));
+        let mut draws = 0;
+        while crowd
+            .iter()
+            .map(|(_, _, length)| *length as u64)
+            .sum::<u64>()
+            > room
+        {
+            let draw = self.draws.draw(Purpose::Eviction, a, b, n << 16 | draws);
+            draws += 1;
+            let index = usize::try_from(draw.below(crowd.len() as u64)).unwrap_or_default();
+            let (evicted, ..) = crowd.swap_remove(index);
+            if evicted == ticket {
+                times.clear();
+            } else {
+                self.evicted.insert(evicted);
+            }
+        }
+    }
+
+    /// Whether a datagram that is about to arrive was lost meanwhile.
+    pub(crate) fn is_evicted(&self, ticket: Ticket) -> bool {
+        self.evicted.contains(&ticket)
     }
 
     /// When a datagram of `length` bytes that is sent at `now` arrives: never if it is lost, several
@@ -328,7 +388,8 @@ impl Network {
         } else {
             1
         };
-        let mut latency = link.latency;
+        let spread = self.draws.draw(Purpose::Spread, a, b, 0);
+        let mut latency = link.latency + spread.duration_below(link.spread);
         if draw(Purpose::Reordering).chance(link.reordering) {
             latency *= 10;
         }
@@ -427,6 +488,37 @@ mod tests {
         assert!(!passes(&mut network, ONE, THREE), "all else stays as it is");
         network.spare(BTreeSet::new(), Link::default());
         assert!(network.is_jammed(ONE, TWO) && !passes(&mut network, ONE, TWO));
+    }
+
+    #[test]
+    fn a_crowded_link_loses_any_of_those_under_way() {
+        let mut network = network();
+        network.change_all(|link| link.weather = vec![Weather::Evict(1000)]);
+        let payload: Rc<[u8]> = Rc::from([0; 100]);
+        let sent: Vec<_> = (0..100)
+            .map(|_| network.carry(NOW, ONE, TWO, &payload, None))
+            .collect();
+        let arrive = sent.iter().flatten();
+        let arrive = arrive.filter(|arrival| !network.is_evicted(arrival.ticket));
+        let arrived: Vec<_> = arrive.map(|arrival| arrival.ticket.1).collect();
+        assert_eq!(arrived.len(), 10, "as many as there is room for");
+        assert!(
+            arrived[0] <= 90 && *arrived.last().unwrap() > 10,
+            "{arrived:?}"
+        );
+    }
+
+    #[test]
+    fn directions_differ_for_good_in_how_long_they_take() {
+        let mut network = network();
+        network.change_all(|link| {
+            link.jitter = Duration::ZERO;
+            link.spread = Duration::from_millis(20);
+        });
+        let mut takes = |from, to| network.arrivals(NOW, from, to, 100)[0] - NOW;
+        assert_eq!(takes(ONE, TWO), takes(ONE, TWO));
+        assert_ne!(takes(ONE, TWO), takes(TWO, ONE));
+        assert_ne!(takes(ONE, TWO), takes(ONE, THREE));
     }
 
     #[test]

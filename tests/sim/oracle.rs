@@ -8,6 +8,7 @@ use grinta_proto::node::control::{ControlEvent, Resolution};
 use grinta_proto::wire::claims::OwnerHead;
 use grinta_proto::{EndpointName, Member, MemberEvent, MemberState, NameEvent, NodeName, Session};
 
+use crate::marks::sometimes;
 use crate::plan::{Fault, HostFault, NodeId, Plan, Weather};
 use crate::scene::{Claimed, Happening, Life, Scenes};
 use crate::verdict::Invariant;
@@ -247,6 +248,7 @@ impl Oracle {
         match event {
             ControlEvent::Member(event) => self.hear_of_member(now, id, event),
             ControlEvent::NameLost { name, .. } => {
+                sometimes!(true, NameLost);
                 self.stands(now, id, name, Claimed::Waits);
                 if self.views[id.index()].lost.insert(name.clone()) {
                     return Ok(());
@@ -254,13 +256,21 @@ impl Oracle {
                 Err((Invariant::D4, format!("told twice that {name} is lost")))
             }
             ControlEvent::NamePromoted { name } => {
+                sometimes!(true, NamePromoted);
                 self.stands(now, id, name, Claimed::Owner);
                 self.views[id.index()].lost.remove(name);
                 self.check_claimant(name, &name_of(id))
             }
             ControlEvent::Name(
-                NameEvent::Appeared { name, owner } | NameEvent::Moved { name, owner, .. },
-            ) => self.check_claimant(name, owner),
+                told @ (NameEvent::Appeared { name, owner } | NameEvent::Moved { name, owner, .. }),
+            ) => {
+                sometimes!(matches!(told, NameEvent::Moved { .. }), NameMoved);
+                self.check_claimant(name, owner)
+            }
+            ControlEvent::Name(NameEvent::Gone { .. }) => {
+                sometimes!(true, NameGone);
+                Ok(())
+            }
             ControlEvent::IdentityConflict { .. } | ControlEvent::Displaced => {
                 let what = "told that another node has its name, and none has";
                 Err((Invariant::P3, what.to_owned()))
@@ -318,6 +328,16 @@ impl Oracle {
             return Err((Invariant::M7, what));
         }
         let about = node_of(&member.name);
+        let was_down = matches!(was, Some(MemberState::Down { .. }));
+        let runs = self.running.contains(&about);
+        sometimes!(kind == "suspected", Suspected);
+        sometimes!(kind == "refuted", Refuted);
+        sometimes!(kind == "down" && runs, FalseDown);
+        sometimes!(kind == "down" && !runs, TrueDown);
+        sometimes!(kind == "up" && was_down, UpAfterDown);
+        sometimes!(kind == "up" && has_left, UpAfterLeft);
+        sometimes!(kind == "left" && was_down, LeftAfterDown);
+        sometimes!(kind == "updated" && is_newer, LaterRun);
         if kind == "down" {
             self.check_down(now, id, about, member)?;
             self.held_down.insert(about, now);
@@ -465,10 +485,17 @@ fn is_disruptive(fault: &Fault) -> bool {
         | Fault::LosePacket(..)
         | Fault::Duplicate(_)
         | Fault::Weather(Weather::Replay(..) | Weather::MarkEcn(_))
+        | Fault::Host(_, HostFault::Drift(_))
         | Fault::Attack(..) => false,
         Fault::Pause(_)
         | Fault::RollingRestart(_)
-        | Fault::Host(..)
+        | Fault::Host(
+            _,
+            HostFault::Cycles { .. }
+            | HostFault::Slow(_)
+            | HostFault::Rebind
+            | HostFault::RefuseSends(_),
+        )
         | Fault::Cut(..)
         | Fault::CutOneWay(..)
         | Fault::Flap(..)
@@ -479,8 +506,10 @@ fn is_disruptive(fault: &Fault) -> bool {
         | Fault::Weather(
             Weather::LongTail(_)
             | Weather::Bursts(_)
+            | Weather::Swap(_)
             | Weather::Splice(_)
             | Weather::Rate(..)
+            | Weather::Evict(_)
             | Weather::Mtu(_),
         ) => true,
         Fault::Weather(Weather::Exponential(mean)) => 5 * *mean > LATENCY_BORNE,
@@ -588,3 +617,6 @@ const LOSS_BORNE: u32 = 50_000;
 
 /// Turns of one node at one instant after which its work is held to be unbounded.
 const TURNS_PER_INSTANT_MAX: u32 = 1000;
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,6 @@
 //! Running plans: one on a thread of its own, or many on several.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::draw::{Draws, Purpose};
 use crate::history::Hash;
+use crate::marks::{self, Mark};
 use crate::plan::{Plan, Tier};
 use crate::verdict::{Invariant, Outcome, Violation};
 use crate::{control, full};
@@ -49,6 +51,8 @@ pub struct Tally {
     pub passed: u64,
     /// The seeds that broke something, in their order, and what.
     pub failed: Vec<(u64, Violation)>,
+    /// What any of them came to of what some have to come to.
+    pub marks: BTreeSet<Mark>,
     /// How much time passed in all simulations together.
     pub simulated: Duration,
     /// How much real time passed.
@@ -87,9 +91,14 @@ impl Plan {
             Tier::Control => control::run,
             Tier::Full => full::run,
         };
+        marks::take_reached();
+        let mut outcome = None;
         // A run that panics leaves nothing behind that anybody looks at.
-        let run = catch_unwind(AssertUnwindSafe(|| run(self, lines)));
-        run.unwrap_or_else(|panic| {
+        let held = allocation_counter::measure(|| {
+            outcome = Some(catch_unwind(AssertUnwindSafe(|| run(self, lines))));
+        });
+        let outcome = outcome.expect("it ran");
+        let mut outcome = outcome.unwrap_or_else(|panic| {
             let words = panic.downcast_ref::<String>().map(String::as_str);
             let words = words.or_else(|| panic.downcast_ref::<&str>().copied());
             Outcome {
@@ -101,10 +110,20 @@ impl Plan {
                     Duration::ZERO,
                     words.unwrap_or("a panic without words").to_owned(),
                 )),
+                marks: BTreeSet::new(),
                 lines: Vec::new(),
                 scenes: Vec::new(),
             }
-        })
+        });
+        outcome.marks = marks::take_reached();
+        if lines == Lines::Dropped && outcome.violation.is_none() && held.bytes_current > LEFT_MAX {
+            let what = format!(
+                "{} bytes in {} pieces are left of a run that is over",
+                held.bytes_current, held.count_current
+            );
+            outcome.violation = Some(Violation::new(Invariant::R4, outcome.simulated, what));
+        }
+        outcome
     }
 }
 
@@ -126,6 +145,7 @@ impl Swarm {
                 let outcome = judge(seed, &plan);
                 let mut tally = tally.lock().expect("no holder panics");
                 tally.simulated += outcome.simulated;
+                tally.marks.extend(&outcome.marks);
                 match outcome.violation {
                     None => tally.passed += 1,
                     Some(violation) => {
@@ -175,3 +195,7 @@ fn on_fresh_thread(run: impl FnOnce() -> Outcome + Send) -> Outcome {
         joined.expect("panics of the run are caught")
     })
 }
+
+/// What a run may leave behind, in bytes: what the process makes once, as tables of the TLS library
+/// and places that log. A connection that is left weighs more.
+const LEFT_MAX: i64 = 16 * 1024;

@@ -1,14 +1,38 @@
 //! What must hold, and what became of a run.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use crate::history::Hash;
+use crate::marks::Mark;
 use crate::scene::Scene;
 
-/// What must hold in every run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Invariant {
+macro_rules! invariants {
+    ($($(#[doc = $doc:literal])+ $invariant:ident,)+) => {
+        /// What must hold in every run.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Invariant {
+            $($(#[doc = $doc])+ $invariant,)+
+        }
+
+        impl Invariant {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$invariant),+];
+
+            /// What it says, in words.
+            #[must_use]
+            pub fn words(self) -> &'static str {
+                let words = match self {
+                    $(Self::$invariant => concat!($($doc),+),)+
+                };
+                words.trim()
+            }
+        }
+    };
+}
+
+invariants! {
     /// Nobody that runs and is reachable is held down while nothing is wrong, at a loss of 5 % or
     /// less, and through freezes well within the suspicion.
     M1,
@@ -34,11 +58,13 @@ pub enum Invariant {
     D3,
     /// A loser is told once; a standby is promoted.
     D4,
+    /// Who owns a name follows from the claims and from who is reachable, whatever came first.
+    D5,
     /// Nobody owns what they never claimed.
     D6,
     /// Those who are down own nothing.
     D8,
-    /// A replica never goes back, nor beyond its owner.
+    /// A replica never goes back, nor beyond its owner, and is what its owner said up to a point.
     D9,
     /// No change waits unheard, and the directory's own invariants hold.
     D10,
@@ -70,12 +96,14 @@ pub enum Invariant {
     P3,
     /// Nothing is logged as an error.
     P4,
-    /// No message is longer than its channel takes.
+    /// Whatever is bounded is within its bound after each turn: queues, tables, messages.
     R1,
     /// The next timer is in the future, and the work of one instant bounded.
     R2,
     /// Nothing is left after a shutdown: no timer, socket, connection or task.
     R3,
+    /// No memory is left after the run of a plan.
+    R4,
     /// Who has not shown its address is sent no more than three times what it sent.
     R5,
     /// Who does nothing sends little.
@@ -137,6 +165,8 @@ pub struct Outcome {
     pub simulated: Duration,
     /// What broke first, if anything did.
     pub violation: Option<Violation>,
+    /// What it came to of what some runs have to come to.
+    pub marks: BTreeSet<Mark>,
     /// A line for each event, if they were asked for.
     pub lines: Vec<String>,
     /// What pictures are made of, if lines were asked for.
@@ -182,6 +212,7 @@ mod tests {
             events: lines.len() as u64,
             simulated: Duration::ZERO,
             violation: None,
+            marks: BTreeSet::new(),
             lines: lines.iter().map(|line| (*line).to_owned()).collect(),
             scenes: Vec::new(),
         }

@@ -60,8 +60,11 @@ pub(crate) fn delay(
                     times.clear();
                 }
             }
-            Weather::Flip(_)
+            // The network knows what else is under way.
+            Weather::Evict(_)
+            | Weather::Flip(_)
             | Weather::Truncate(_)
+            | Weather::Swap(_)
             | Weather::Splice(_)
             | Weather::Garbage(_)
             | Weather::MarkEcn(_) => {}
@@ -91,6 +94,10 @@ pub(crate) fn damage(
             Weather::Truncate(share) if part(0).chance(share) => {
                 damaged = Rc::from(&damaged[..place(1, damaged.len())]);
             }
+            Weather::Swap(share) if part(0).chance(share) => {
+                let (head, tail) = damaged.split_at(place(1, damaged.len()));
+                damaged = Rc::from([tail, head].concat());
+            }
             Weather::Splice(share) if part(0).chance(share) => {
                 if let Some(latest) = latest {
                     let at = place(1, damaged.len().min(latest.len()));
@@ -104,6 +111,7 @@ pub(crate) fn damage(
             }
             Weather::Flip(_)
             | Weather::Truncate(_)
+            | Weather::Swap(_)
             | Weather::Splice(_)
             | Weather::Garbage(_)
             | Weather::Exponential(_)
@@ -111,6 +119,7 @@ pub(crate) fn damage(
             | Weather::Bursts(_)
             | Weather::Replay(..)
             | Weather::Rate(..)
+            | Weather::Evict(_)
             | Weather::Mtu(_)
             | Weather::MarkEcn(_) => {}
         }
@@ -124,6 +133,8 @@ pub(crate) fn mark(weather: &[Weather], ecn: Option<u8>, draw: impl Fn(u64) -> D
         Weather::MarkEcn(share) => draw((kind << 8) | 0xff).chance(*share),
         Weather::Flip(_)
         | Weather::Truncate(_)
+        | Weather::Swap(_)
+        | Weather::Evict(_)
         | Weather::Splice(_)
         | Weather::Garbage(_)
         | Weather::Exponential(_)
@@ -205,6 +216,11 @@ mod tests {
         let bits = flipped.iter().map(|byte| (byte ^ 7).count_ones());
         assert_eq!((flipped.len(), bits.sum::<u32>()), (100, 1));
         assert!(damaged(Weather::Truncate(1_000_000)).len() < 100);
+        let counted: Rc<[u8]> = (0..100).collect();
+        let swapped = damage(&[Weather::Swap(1_000_000)], &counted, None, draw);
+        let begins = usize::from(swapped[0]);
+        assert_eq!([&counted[begins..], &counted[..begins]].concat(), &*swapped);
+        assert_ne!(counted, swapped);
         let spliced = damaged(Weather::Splice(1_000_000));
         assert!(
             spliced.len() == 90 && spliced.ends_with(&[9]),

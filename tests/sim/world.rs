@@ -14,7 +14,8 @@ use crate::draw::Draws;
 use crate::executor::{Executor, TaskId};
 use crate::history::History;
 use crate::host::{Factory, Host};
-use crate::network::{HostId, Network};
+use crate::marks::sometimes;
+use crate::network::{HostId, Network, Ticket};
 use crate::plan::NodeId;
 use crate::queue::Queue;
 use crate::scene::{Happening, nanos};
@@ -42,11 +43,13 @@ pub(crate) struct World {
     tap: RefCell<Option<VecDeque<Datagram>>>,
     /// A socket whose timer was due again and again at one moment.
     restless: Cell<Option<SocketAddr>>,
+    /// What was beyond its limit at the end of a driver's turn, if anything was.
+    over_limit: RefCell<Option<String>>,
 }
 
 /// What can happen without a task's doing.
 pub(crate) enum Event {
-    Arrive(Datagram),
+    Arrive(Datagram, Ticket),
     /// A socket's timer is due, unless it was set anew since.
     Timer {
         socket: SocketAddr,
@@ -72,6 +75,7 @@ pub(crate) struct HostState {
     pub(crate) ip: IpAddr,
     /// What its wall clock would have shown at the start of the simulation.
     pub(crate) unix_epoch: Duration,
+    pub(crate) clock: Clock,
     /// How often it was started.
     pub(crate) runs: u64,
     pub(crate) nodes_started: u64,
@@ -81,6 +85,56 @@ pub(crate) struct HostState {
     pub(crate) refusals: u32,
     /// How many datagrams it sent, in bytes of payload.
     pub(crate) bytes_sent: u64,
+}
+
+/// A monotonic clock that may go faster or slower than time does.
+#[derive(Debug, Default)]
+pub(crate) struct Clock {
+    /// When its speed last changed, and what it showed then.
+    since: (Duration, Duration),
+    /// What it gains, in parts of a million.
+    ppm: i32,
+}
+
+impl Clock {
+    /// What it shows at a time of the simulation.
+    pub(crate) fn shows(&self, now: Duration) -> Duration {
+        let (since, shown) = self.since;
+        shown
+            + scaled(
+                now.saturating_sub(since),
+                MILLION + i64::from(self.ppm),
+                MILLION,
+            )
+    }
+
+    /// When it shows that, in time of the simulation: not before.
+    fn when(&self, shows: Duration) -> Duration {
+        let (since, shown) = self.since;
+        let whole = Duration::from_nanos(u64::from(self.ppm != 0));
+        since
+            + scaled(
+                shows.saturating_sub(shown),
+                MILLION,
+                MILLION + i64::from(self.ppm),
+            )
+            + whole
+    }
+
+    fn drift(&mut self, now: Duration, ppm: i32) {
+        self.since = (now, self.shows(now));
+        self.ppm = ppm;
+    }
+}
+
+/// A duration times a fraction, in whole nanoseconds.
+fn scaled(duration: Duration, numerator: i64, denominator: i64) -> Duration {
+    if numerator == denominator {
+        return duration;
+    }
+    let nanos = duration.as_nanos() * u128::from(numerator.unsigned_abs());
+    let nanos = nanos / u128::from(denominator.unsigned_abs());
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 /// A bound UDP socket, and the timer of the task that polls it.
@@ -113,6 +167,7 @@ pub(crate) enum Kind {
     Pause,
     Resume,
     Note,
+    Evict,
 }
 
 impl World {
@@ -138,6 +193,7 @@ impl World {
             jammed: RefCell::default(),
             tap: RefCell::default(),
             restless: Cell::new(None),
+            over_limit: RefCell::default(),
         })
     }
 
@@ -161,7 +217,10 @@ impl World {
 
     pub(crate) fn handle(&self, event: Event) {
         match event {
-            Event::Arrive(datagram) => self.arrive(datagram),
+            Event::Arrive(_, ticket) if self.network.borrow().is_evicted(ticket) => {
+                self.record(Kind::Evict, [0, 0], &[], || "one is evicted".to_owned());
+            }
+            Event::Arrive(datagram, _) => self.arrive(datagram),
             Event::Timer { socket, setting } => {
                 let mut sockets = self.sockets.borrow_mut();
                 let waker = sockets
@@ -204,6 +263,7 @@ impl World {
                 name: name.to_owned(),
                 ip: IpAddr::from(Ipv4Addr::from_bits(FIRST_ADDRESS + octets)),
                 unix_epoch: UNIX_EPOCH,
+                clock: Clock::default(),
                 runs: 0,
                 nodes_started: 0,
                 application: None,
@@ -284,6 +344,15 @@ impl World {
     /// A socket whose timer was due again and again at one moment, if there was one.
     pub(crate) const fn restless(&self) -> Option<SocketAddr> {
         self.restless.get()
+    }
+
+    pub(crate) fn tell_over_limit(&self, what: String) {
+        self.over_limit.borrow_mut().get_or_insert(what);
+    }
+
+    /// What was beyond its limit at the end of a driver's turn, if anything was.
+    pub(crate) fn over_limit(&self) -> Option<String> {
+        self.over_limit.borrow().clone()
     }
 
     /// How many sockets are bound.
@@ -391,7 +460,7 @@ impl World {
                 ecn: arrival.ecn,
                 payload: arrival.payload,
             };
-            self.plan(arrival.at, Event::Arrive(arriving));
+            self.plan(arrival.at, Event::Arrive(arriving, arrival.ticket));
         }
     }
 
@@ -403,6 +472,7 @@ impl World {
     /// Sends what waits on links that are not jammed any more.
     pub(crate) fn release_jammed(&self) {
         for datagram in self.jammed.take() {
+            sometimes!(true, Unjammed);
             let source = self.inner(datagram.from);
             let host = source.and_then(|source| {
                 let sockets = self.sockets.borrow();
@@ -410,6 +480,22 @@ impl World {
             });
             self.send_from(host, datagram);
         }
+    }
+
+    /// From here on a host's clocks gain so many of a million, or lose them.
+    pub(crate) fn drift(&self, host: HostId, ppm: i32) {
+        self.with_host(host, |state| state.clock.drift(self.now.get(), ppm));
+        // What waits until a time has to wait until another.
+        let mut sockets = self.sockets.borrow_mut();
+        let of_host = sockets.values_mut().filter(|socket| socket.host == host);
+        let woken: Vec<_> = of_host
+            .filter_map(|socket| {
+                socket.timer.deadline = None;
+                socket.timer.waker.take()
+            })
+            .collect();
+        drop(sockets);
+        woken.into_iter().for_each(Waker::wake);
     }
 
     fn arrive(&self, datagram: Datagram) {
@@ -461,7 +547,8 @@ impl World {
             return false;
         };
         let timer = &mut socket.timer;
-        if deadline.is_some_and(|deadline| deadline <= self.now.get()) {
+        let local = self.with_host(socket.host, |host| host.clock.shows(self.now.get()));
+        if deadline.is_some_and(|deadline| deadline <= local) {
             timer.deadline = None;
             timer.waker = None;
             let (since, times) = &mut timer.busy;
@@ -481,7 +568,7 @@ impl World {
             let setting = timer.setting;
             if let Some(deadline) = deadline {
                 self.plan(
-                    deadline,
+                    self.with_host(socket.host, |host| host.clock.when(deadline)),
                     Event::Timer {
                         socket: address,
                         setting,
@@ -511,6 +598,9 @@ const FIRST_ADDRESS: u32 = 0x0a00_0000;
 /// The first free port of a host.
 const FIRST_PORT: u16 = 7400;
 
+/// The whole of which clocks gain or lose parts.
+const MILLION: i64 = 1_000_000;
+
 /// What a socket holds for a task that does not read; the rest is lost, as in a kernel's buffer.
 const INBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -525,3 +615,31 @@ const MOMENT: Duration = Duration::from_micros(100);
 
 /// Times that a timer is due in one moment after which its work is held to be unbounded.
 const TURNS_PER_MOMENT_MAX: u32 = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_drifts_never_goes_back_and_is_due_when_it_shows_so() {
+        let second = Duration::from_secs(1);
+        let mut clock = Clock::default();
+        assert_eq!((clock.shows(second), clock.when(second)), (second, second));
+        clock.drift(second, 10_000);
+        assert_eq!(clock.shows(101 * second), 102 * second);
+        clock.drift(101 * second, -20_000);
+        assert_eq!(clock.shows(201 * second), 200 * second);
+        for millis in 1..1000 {
+            let deadline = 102 * second + Duration::from_micros(7 * millis);
+            let due = clock.when(deadline);
+            assert!(clock.shows(due) >= deadline);
+            assert!(clock.shows(due - Duration::from_nanos(3)) < deadline);
+        }
+        clock.drift(201 * second, 0);
+        assert_eq!(
+            clock.shows(202 * second),
+            201 * second,
+            "what was lost is lost"
+        );
+    }
+}

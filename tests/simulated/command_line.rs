@@ -69,6 +69,31 @@ fn a_broken_plan_is_shrunk_to_a_plan_that_breaks_the_same() {
 }
 
 #[test]
+fn a_list_tells_what_can_go_wrong_and_what_must_hold() {
+    let output = sim(&["list"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let number = |of: &str| {
+        let line = text.lines().find(|line| line.contains(of)).unwrap();
+        line.split(' ').next().unwrap().parse::<u32>().unwrap()
+    };
+    assert!(number(" kinds of fault") >= 28 + 8, "{text}");
+    assert!(number(" invariants") >= 35, "{text}");
+    assert!(number(" marks of the full tier") >= 30, "{text}");
+    // What is listed as an example is what a plan may say.
+    let examples = text
+        .lines()
+        .skip(1)
+        .take_while(|line| line.starts_with(' '));
+    let steps = examples.map(|line| format!("at 1s {}\n", line.split_at(31).1));
+    let plan = format!(
+        "tier full\nnodes 4\nchaos 2s\n{}",
+        steps.collect::<String>()
+    );
+    let shown = sim(&["show", &file("a_list", &plan), "--format", "plan"]);
+    assert_eq!(shown.status.code(), Some(0), "{plan}");
+}
+
+#[test]
 fn a_call_that_makes_no_sense_exits_with_two() {
     for call in [
         &["swarm", "--tier", "control", "--seeds", "3"][..],

@@ -31,6 +31,7 @@ macro_rules! plans {
 
 plans! { regressions in "scenarios/regressions/":
     m2_control_9848,
+    r2_control_6583,
 }
 
 plans! { stories in "scenarios/":

@@ -492,7 +492,10 @@ impl Node {
         begun.chain(wanted).collect()
     }
 
-    fn usage(&self) -> UsageSnapshot {
+    /// How much of what is bounded is in use: of a [`snapshot`](Self::snapshot) the part that costs
+    /// nothing.
+    #[must_use]
+    pub fn usage(&self) -> UsageSnapshot {
         let limits = &self.config.limits;
         let level = |used, limit| Level { used, limit };
         UsageSnapshot {

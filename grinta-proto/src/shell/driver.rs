@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 
 use crate::mutant::mutant;
-use crate::node::{DatagramMeta, Transmit};
+use crate::node::{DatagramMeta, Transmit, UsageSnapshot};
 use crate::shell::io::{Io, RecvMeta};
 use crate::shell::shared::Shared;
 
@@ -59,6 +59,12 @@ impl<I: Io> Driver<I> {
             },
             receive_errors: 0,
         }
+    }
+
+    /// How much of what is bounded the node has in use, for whoever looks after each turn.
+    #[must_use]
+    pub fn usage(&self) -> UsageSnapshot {
+        self.shared.with(|state| state.node.usage())
     }
 
     /// Takes what has arrived, up to a bound. Returns whether there may be more.

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use grinta_proto::node::control::Control;
 use grinta_proto::node::control::directory::Standing;
-use grinta_proto::wire::claims::{OwnerHead, Version};
+use grinta_proto::wire::claims::{OwnerDelta, OwnerHead, Version};
 use grinta_proto::wire::control::{ControlMessage, SwimKind};
-use grinta_proto::{EndpointName, MemberState};
+use grinta_proto::{EndpointName, MemberState, NodeName};
 
 use super::{Node, World, index};
+use crate::claims;
+use crate::marks::sometimes;
 use crate::oracle::{self, Finding, HEAL_BOUND, crash_bound, gist, node_of, word};
 use crate::plan::NodeId;
 use crate::verdict::Invariant;
@@ -21,13 +23,19 @@ impl World<'_> {
             return;
         }
         let mut finding = None;
+        let own_sets = self.own_sets();
         for id in self.plan.node_ids() {
             let Some(control) = &self.nodes[index(id)].control else {
                 continue;
             };
             let found = self
                 .check_fold(id, control)
-                .and_then(|()| check_owners(control));
+                .and_then(|()| check_owners(control))
+                .and_then(|()| check_claims(control, &own_sets));
+            sometimes!(
+                control.session() > self.nodes[index(id)].session,
+                SessionRaised
+            );
             finding =
                 finding.or_else(|| found.err().map(|(invariant, what)| (invariant, id, what)));
         }
@@ -37,6 +45,35 @@ impl World<'_> {
         for id in self.plan.node_ids() {
             self.look_at_replica(id);
         }
+    }
+
+    /// What a node holds is within its bounds, after each thing that it does.
+    pub(super) fn check_bounds(&mut self, id: NodeId) {
+        let Some(control) = &self.nodes[index(id)].control else {
+            return;
+        };
+        let (directory, limits) = (control.directory(), &self.limits);
+        let bounds = [
+            ("names", directory.names_held(), limits.names_max),
+            ("releases", directory.releases_kept(), limits.names_max),
+            (
+                "changes to tell",
+                directory.changes_pending(),
+                limits.names_max,
+            ),
+        ];
+        let broken = bounds.into_iter().find(|(_, used, limit)| used > limit);
+        if let Some((what, used, limit)) = broken {
+            let what = format!("{id} holds {used} {what}, and {limit} are allowed");
+            self.fail(Invariant::R1, what);
+        }
+    }
+
+    /// What each node that runs has said of its names.
+    fn own_sets(&self) -> BTreeMap<NodeName, OwnerDelta> {
+        let running = self.nodes.iter().filter_map(|node| node.control.as_ref());
+        let sets = running.filter_map(|control| claims::own_set(control.directory()));
+        sets.map(|set| (set.owner.clone(), set)).collect()
     }
 
     /// What holds of a node's replica of the directory after each message.
@@ -299,6 +336,26 @@ impl World<'_> {
         }
         Ok(())
     }
+}
+
+/// Who owns which name follows from the claims, and the claims are their owners'.
+fn check_claims(
+    control: &Control,
+    own_sets: &BTreeMap<NodeName, OwnerDelta>,
+) -> Result<(), Finding> {
+    let directory = control.directory();
+    let sets = claims::sets(directory);
+    let is_reachable = |node: &NodeName| {
+        let member = control.member(node);
+        node == directory.local() || member.is_some_and(|member| member.state.is_active())
+    };
+    claims::check_owners(directory, &sets, is_reachable)?;
+    for (owner, set) in &sets {
+        if let Some(own) = own_sets.get(owner) {
+            claims::check_prefix(set, own)?;
+        }
+    }
+    Ok(())
 }
 
 /// Those who are down own nothing.

@@ -13,6 +13,7 @@ use grinta_proto::node::control::Channel;
 use grinta_proto::wire::control::{ControlMessage, DATAGRAM_LEN_MAX};
 
 use super::{News, World, host, index};
+use crate::marks::sometimes;
 use crate::network::CutId;
 use crate::plan::NodeId;
 use crate::scene::{Happening, nanos};
@@ -396,11 +397,13 @@ impl World<'_> {
             } => {
                 let link = self.links.get(pair, number);
                 if link.is_some_and(|link| link.is_up) && self.persists(pair, since, cause) {
+                    sometimes!(true, ConnectionIdle);
                     self.break_link(pair);
                 }
             }
             Event::Reset { pair, number } => {
                 if self.links.get(pair, number).is_some() {
+                    sometimes!(true, ConnectionReset);
                     self.break_link(pair);
                 }
             }
@@ -409,6 +412,7 @@ impl World<'_> {
 
     /// A node tries no longer to make a connection; maybe the other does.
     fn give_up(&mut self, pair: (NodeId, NodeId), dialler: NodeId) {
+        sometimes!(true, DialGivenUp);
         let end = usize::from(dialler == pair.1);
         let Some(link) = self.links.links.get_mut(&pair) else {
             return;

@@ -17,8 +17,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
+use grinta_proto::node::control::directory::DirectoryLimits;
 use grinta_proto::node::control::{Control, ControlEvent, ControlOutput, Identity};
-use grinta_proto::wire::control::ControlMessage;
+use grinta_proto::wire::control::{ControlMessage, SwimKind};
 use grinta_proto::{Config, EndpointName, Neighbour, NodeName, Session};
 
 use self::faults::{Active, Undo};
@@ -26,6 +27,7 @@ use self::links::Links;
 use self::notary::Seal;
 use crate::draw::{Draws, Purpose};
 use crate::history::History;
+use crate::marks::sometimes;
 use crate::network::{HostId, Network};
 use crate::oracle::{self, Oracle};
 use crate::plan::{NodeId, Plan};
@@ -45,6 +47,7 @@ pub(crate) struct World<'a> {
     queue: Queue<Event>,
     network: Network,
     links: Links,
+    limits: DirectoryLimits,
     nodes: Vec<Node>,
     places: BTreeMap<SocketAddr, NodeId>,
     history: History,
@@ -53,6 +56,8 @@ pub(crate) struct World<'a> {
     active: BTreeMap<usize, Active>,
     /// How often a node came back at another address.
     moves: u16,
+    /// Which second it is, and how many messages arrived in it.
+    rush: (u64, u32),
     /// Since when the core is healed, and the others not yet.
     core_healed_at: Option<Duration>,
     scratch: BytesMut,
@@ -69,6 +74,8 @@ struct Node {
     unix_epoch: Duration,
     /// How often it was started.
     runs: u64,
+    /// What it was started as.
+    session: Session,
     control: Option<Control>,
     /// The timer that is in the queue.
     armed: Option<Duration>,
@@ -144,6 +151,7 @@ pub(crate) fn run(plan: &Plan, lines: Lines) -> Outcome {
         events: world.history.events(),
         simulated: world.now,
         violation: world.violation,
+        marks: BTreeSet::new(),
         lines: world.history.lines().to_vec(),
         scenes: Scenes::merged([world.oracle.scenes, world.history.scenes]),
     }
@@ -167,12 +175,14 @@ impl<'a> World<'a> {
             queue: Queue::new(),
             network,
             links: Links::default(),
+            limits: DirectoryLimits::default(),
             oracle: Oracle::new(plan),
             nodes,
             places,
             history: History::new(),
             active: BTreeMap::new(),
             moves: 0,
+            rush: (0, 0),
             core_healed_at: None,
             scratch: BytesMut::new(),
             is_shutting_down: false,
@@ -232,6 +242,7 @@ impl<'a> World<'a> {
             self.hold_back(to, || held);
             return;
         }
+        self.count_message();
         let from = self.nodes[index(link.from)].name.clone();
         self.history.record(
             self.now,
@@ -240,6 +251,7 @@ impl<'a> World<'a> {
             &[],
             || format!("{to} receives from {}", link.from),
         );
+        note_kind(&message);
         let is_of_names = !matches!(*message, ControlMessage::Swim(_));
         let violation = self.act(to, |control, now, _| {
             control.handle_message(now, &from, *message).err()
@@ -251,6 +263,22 @@ impl<'a> World<'a> {
             self.fail(
                 Invariant::S6,
                 format!("{} refuses: {violation}", self.nodes[index(to)].name),
+            );
+        }
+    }
+
+    /// Messages that beget messages without an end break the bound on the work of a moment.
+    fn count_message(&mut self) {
+        let (second, count) = &mut self.rush;
+        if *second != self.now.as_secs() {
+            (*second, *count) = (self.now.as_secs(), 0);
+        }
+        *count += 1;
+        let (count, bound) = (*count, MESSAGES_PER_NODE_MAX * self.plan.nodes);
+        if count > bound {
+            self.fail(
+                Invariant::R2,
+                format!("{count} messages arrive in a second"),
             );
         }
     }
@@ -299,6 +327,7 @@ impl<'a> World<'a> {
         };
         config.neighbours = seeds.iter().map(neighbour).collect();
         let seed = self.draws.bytes(Purpose::NodeSeed, u64::from(id.0), run);
+        self.nodes[index(id)].session = identity.session;
         let notary = Box::new(Seal(config.node.clone()));
         let control = Control::new(&config, identity, seed, now, unix_time).with_notary(notary);
         self.nodes[index(id)].control = Some(control);
@@ -328,6 +357,7 @@ impl<'a> World<'a> {
         let done = act(control, now, unix_time);
         self.drain(id);
         self.arm(id);
+        self.check_bounds(id);
         Some(done)
     }
 
@@ -439,6 +469,7 @@ impl Node {
             address: place(id, 0),
             unix_epoch: UNIX_EPOCH,
             runs: 0,
+            session: Session(0),
             control: None,
             armed: None,
             frozen: None,
@@ -483,6 +514,33 @@ impl Node {
     }
 }
 
+/// Notes what is told that is told seldom.
+fn note_kind(message: &ControlMessage) {
+    match message {
+        ControlMessage::Swim(packet) => {
+            let kind = &packet.header.kind;
+            sometimes!(matches!(kind, SwimKind::PingRequest { .. }), PingRequest);
+            sometimes!(matches!(kind, SwimKind::ForwardedAck { .. }), ForwardedAck);
+            sometimes!(matches!(kind, SwimKind::TurnUndead), TurnUndead);
+        }
+        ControlMessage::LeaveAcknowledged(_) => sometimes!(true, LeaveAcknowledged),
+        ControlMessage::MemberDigest(_) => sometimes!(true, MemberDigest),
+        ControlMessage::MemberAnswer(_) => sometimes!(true, MemberAnswer),
+        ControlMessage::NamePull(_) => sometimes!(true, NamePull),
+        ControlMessage::Names(names) => {
+            sometimes!(names.deltas.iter().any(|set| set.after.0 == 0), WholeSet);
+        }
+        ControlMessage::Leave(_)
+        | ControlMessage::Members(_)
+        | ControlMessage::Rumour(_)
+        | ControlMessage::SyncRequest(_)
+        | ControlMessage::SyncReply(_)
+        | ControlMessage::NameHeads(_)
+        | ControlMessage::NameQuery(_)
+        | ControlMessage::NameAnswer(_) => {}
+    }
+}
+
 /// The address of a node that has moved so many times.
 fn place(id: NodeId, moves: u16) -> SocketAddr {
     let ip = Ipv4Addr::from_bits(0x0a00_0001 + id.0);
@@ -491,6 +549,9 @@ fn place(id: NodeId, moves: u16) -> SocketAddr {
 
 /// How many places a node looks for others at.
 const SEEDS: usize = 3;
+
+/// How many messages may arrive in a second, for each node: many times what a storm of joins takes.
+const MESSAGES_PER_NODE_MAX: u32 = 2000;
 
 const fn index(id: NodeId) -> usize {
     id.index()

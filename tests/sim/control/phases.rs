@@ -7,6 +7,7 @@ use grinta_proto::ClaimMode;
 
 use super::faults::Active;
 use super::{Event, Node, World, host, index};
+use crate::marks::sometimes;
 use crate::oracle;
 use crate::plan::NodeId;
 use crate::verdict::Invariant;
@@ -74,7 +75,10 @@ impl World<'_> {
                     self.claim(id, &oracle::name_in_core(id), ClaimMode::Exclusive);
                 }
             }
-            Phase::CoreLives => self.check_core(),
+            Phase::CoreLives => {
+                self.check_core();
+                sometimes!(!self.active.is_empty(), CoreLived);
+            }
             Phase::Heal => self.heal(),
             Phase::Whole => {
                 self.check_whole();

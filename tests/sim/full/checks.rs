@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use grinta_proto::{EndpointName, Fabric, Level, MemberState, Resolution, Snapshot};
+use grinta_proto::{Counters, EndpointName, Fabric, MemberState, Resolution, Snapshot};
 
 use super::errors::ErrorWatch;
 use super::ledger::{Judged, Run, Situation};
 use super::{Stage, first_place};
+use crate::io::{levels, over_limit};
+use crate::marks::sometimes;
 use crate::oracle::{self, Finding, HEAL_BOUND, crash_bound, gist, line, name_of, node_of, word};
 use crate::plan::{Action, NodeId};
 use crate::simulation::Simulation;
@@ -22,8 +24,13 @@ impl Stage {
             let Some(fabric) = self.fabric(id) else {
                 continue;
             };
-            let found = check_limits(&fabric.snapshot()).and_then(|()| check_owners(&fabric));
+            let snapshot = fabric.snapshot();
+            note_counters(&snapshot.counters);
+            let found = check_limits(&snapshot).and_then(|()| check_owners(&fabric));
             self.found(found.map_err(|(invariant, what)| (invariant, format!("at {id}: {what}"))));
+        }
+        if let Some(what) = self.hosts[0].world.over_limit() {
+            self.fail(Invariant::R1, what);
         }
         if let Some(address) = self.hosts[0].world.restless() {
             let what = format!("{address} sets its timer to the present, again and again");
@@ -64,7 +71,7 @@ impl Stage {
             Action::Operate(_) => Duration::ZERO,
             Action::Disturb { fault, lasts } => {
                 let lasts = lasts.unwrap_or_else(|| self.plan.chaos_end());
-                fault.latency(self.plan.link.latency, lasts)
+                fault.latency(self.plan.link.latency + self.plan.link.spread, lasts)
             }
         };
         // A connection waits three probe time-outs of several round trips.
@@ -340,24 +347,18 @@ impl Stage {
     }
 }
 
+/// Notes what a node has counted that is counted seldom.
+fn note_counters(counters: &Counters) {
+    sometimes!(counters.slow_consumers > 0, SlowConsumer);
+    sometimes!(counters.connections_lost > 0, ConnectionLost);
+    sometimes!(counters.connections_refused > 0, ConnectionRefused);
+    sometimes!(counters.violations > 0, PeerCutOff);
+    sometimes!(counters.flows_refused > 0, FlowRefused);
+    sometimes!(counters.control_messages_dropped > 0, ControlDropped);
+}
+
 /// Everything that is bounded is within its bound.
 fn check_limits(snapshot: &Snapshot) -> Result<(), Finding> {
-    let usage = &snapshot.usage;
-    let whole = [
-        ("connections", usage.connections),
-        (
-            "handshakes",
-            Level {
-                // Beyond the limit newcomers prove their address first.
-                limit: 2 * usage.handshakes.limit,
-                ..usage.handshakes
-            },
-        ),
-        ("endpoints", usage.endpoints),
-        ("dials", usage.dials),
-        ("held", usage.held),
-        ("redials", usage.redials),
-    ];
     let control = snapshot
         .connections
         .iter()
@@ -370,11 +371,10 @@ fn check_limits(snapshot: &Snapshot) -> Result<(), Finding> {
         .local_flows
         .iter()
         .map(|flow| ("a local queue", flow.messages));
-    let all = whole.into_iter().chain(control).chain(waiting).chain(local);
-    for (what, Level { used, limit, .. }) in all {
-        if used > limit {
-            return Err((Invariant::R1, format!("{what}: {used} of {limit}")));
-        }
+    let whole = levels(&snapshot.usage).into_iter();
+    let all = whole.chain(control).chain(waiting).chain(local);
+    if let Some(what) = over_limit(all) {
+        return Err((Invariant::R1, what));
     }
     // A message longer than the limit is taken alone.
     let limit = snapshot.limits.flow_send_buffer + MESSAGE_LEN_MAX;

@@ -70,6 +70,7 @@ impl Stage {
             Fault::Host(id, HostFault::Slow(times)) => self.host(*id).slow_down(*times),
             Fault::Host(id, HostFault::RefuseSends(share)) => self.host(*id).refuse_sends(*share),
             Fault::Host(id, HostFault::Rebind) => self.rebind(*id, true),
+            Fault::Host(id, HostFault::Drift(ppm)) => self.host(*id).drift(*ppm),
             Fault::Cut(..) | Fault::CutOneWay(..) | Fault::Jam(..) | Fault::Ring => {
                 self.cut(number);
             }
@@ -165,6 +166,7 @@ impl Stage {
             Fault::Host(id, HostFault::Slow(_)) => self.host(*id).slow_down(1),
             Fault::Host(id, HostFault::RefuseSends(_)) => self.host(*id).refuse_sends(0),
             Fault::Host(id, HostFault::Rebind) => self.rebind(*id, false),
+            Fault::Host(id, HostFault::Drift(_)) => self.host(*id).drift(0),
             Fault::Jam(..) => self.hosts[0].world.release_jammed(),
             Fault::Cut(..)
             | Fault::CutOneWay(..)

@@ -14,6 +14,7 @@ use super::content::{content, numbers_of};
 use super::futures::{AtMost, Either, either};
 use super::ledger::{Ending, Run};
 use crate::draw::{Draw, Purpose};
+use crate::marks::sometimes;
 use crate::oracle::node_of;
 use crate::plan::{CallPlan, FlowEnd, FlowPlan, NodeId, Reading};
 use crate::verdict::Invariant;
@@ -105,11 +106,13 @@ impl Program {
             .with_ledger(|ledger, now| ledger.begin_dial(now, self.run, &plan.to, limit));
         let dialled = dial.sender::<Bytes, _>(Raw).into_future();
         let dialled = AtMost::new(whims.polls(), dialled).await;
+        sometimes!(dialled.is_none(), DialDropped);
         self.stage.with_ledger(|ledger, _| ledger.end_dial(begun));
         let sender = match dialled? {
             Ok(sender) => sender,
             Err(error) => {
                 let cause = &error.cause;
+                note_cause(cause);
                 self.stage
                     .note(self.run.0, || format!("flow {flow} is not there: {cause}"));
                 if demand == Demand::Through && !is_for_load(cause) {
@@ -156,7 +159,10 @@ impl Program {
                 match AtMost::new(polls, sender.send(message.clone())).await {
                     Some(sent) => break sent,
                     // It was not sent; the next attempt is the first.
-                    None => self.fabric.sleep(WHIM).await,
+                    None => {
+                        sometimes!(true, SendDropped);
+                        self.fabric.sleep(WHIM).await;
+                    }
                 }
             };
             if let Err(SendError { cause, .. }) = sent {
@@ -308,10 +314,12 @@ impl Program {
                     }
                 }
                 Some(Err(error)) if !error.may_have_run() => {
+                    sometimes!(true, CallNotRun);
                     self.stage
                         .try_ledger(|ledger, _| ledger.not_served(flow, number));
                 }
-                Some(Err(_)) | None => {}
+                Some(Err(_)) => sometimes!(true, CallMayHaveRun),
+                None => sometimes!(true, CallDropped),
             }
             self.stage
                 .note(self.run.0, || format!("call {number} of {flow} is over"));
@@ -373,6 +381,31 @@ const fn is_for_load(cause: &DialCause) -> bool {
                 ..
             }
     )
+}
+
+/// Notes why a dial failed.
+fn note_cause(cause: &DialCause) {
+    sometimes!(matches!(cause, DialCause::NotFound { .. }), DialNotFound);
+    sometimes!(
+        matches!(cause, DialCause::Unreachable { .. }),
+        DialUnreachable
+    );
+    sometimes!(matches!(cause, DialCause::NotSynced), DialNotSynced);
+    sometimes!(matches!(cause, DialCause::Connect { .. }), DialConnect);
+    sometimes!(matches!(cause, DialCause::Broken { .. }), DialBroken);
+    sometimes!(matches!(cause, DialCause::TimedOut { .. }), DialTimedOut);
+    sometimes!(matches!(cause, DialCause::TooMany { .. }), DialTooMany);
+    sometimes!(matches!(cause, DialCause::Left), DialLeft);
+    sometimes!(
+        matches!(
+            cause,
+            DialCause::Refused {
+                reason: RefusalReason::Busy,
+                ..
+            }
+        ),
+        DialBusy
+    );
 }
 
 /// Within what a dial gets through if nothing is wrong.

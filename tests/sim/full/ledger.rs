@@ -9,6 +9,7 @@ use std::time::Duration;
 use grinta_proto::{EndpointName, FlowLoss, ReceiveError, SendCause};
 
 use super::content::content;
+use crate::marks::sometimes;
 use crate::oracle::Finding;
 use crate::plan::{FlowEnd, FlowPlan, NodeId, Reading};
 use crate::scene::{FlowStage, Happening, Scenes};
@@ -176,6 +177,8 @@ impl Ledger {
     }
 
     pub(super) fn sending_ended(&mut self, now: Duration, flow: u32, ending: Ending) {
+        ending.note();
+        sometimes!(ending == Ending::GivenUp, SenderStopped);
         let record = self.flow(flow);
         record.sending.get_or_insert_with(|| (now, ending.clone()));
         let (from, sent) = (record.from.0, record.accepted);
@@ -195,6 +198,10 @@ impl Ledger {
             record.receiving = Some((now, ending.clone()));
         }
         let (reader, read) = (record.reader, record.read);
+        let is_local = reader.is_some_and(|(id, _)| id == record.from.0);
+        ending.note();
+        sometimes!(ending == Ending::Clean && is_local, LocalFlowEnded);
+        sometimes!(ending == Ending::Clean && !is_local, RemoteFlowEnded);
         if let Some((reader, _)) = reader {
             self.tell(now, flow, reader, ending.stage(), || {
                 format!("has read {read} messages: {ending:?}")
@@ -555,6 +562,16 @@ impl FlowRecord {
 }
 
 impl Ending {
+    /// Notes how it was lost.
+    fn note(&self) {
+        if let Self::Lost(loss) = self {
+            sometimes!(*loss == FlowLoss::TimedOut, LostToSilence);
+            sometimes!(*loss == FlowLoss::Restarted, LostToRestart);
+            sometimes!(*loss == FlowLoss::Down, LostToDown);
+            sometimes!(matches!(loss, FlowLoss::Closed { .. }), LostToClose);
+        }
+    }
+
     /// What a picture shows of it.
     const fn stage(&self) -> FlowStage {
         match self {
@@ -602,3 +619,6 @@ const CRASH_BOUND: Duration = Duration::from_secs(20);
 
 /// Within what a message arrives when nothing is wrong, whatever backlog there was.
 const PROGRESS_BOUND: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests;

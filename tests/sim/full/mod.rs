@@ -17,7 +17,7 @@ mod phases;
 mod program;
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -172,6 +172,7 @@ fn run_once(plan: &Plan, lines: Lines) -> (Outcome, Histories) {
         events: simulation.events(),
         simulated: simulation.now(),
         violation: stage.violation.take(),
+        marks: BTreeSet::new(),
         lines: simulation.lines(),
         scenes: Scenes::merged([
             std::mem::take(&mut stage.oracle.borrow_mut().scenes),

@@ -8,6 +8,7 @@ use grinta_proto::EndpointName;
 use super::flows::{Demand, Program};
 use super::ledger::Run;
 use super::{Item, Stage};
+use crate::marks::sometimes;
 use crate::oracle;
 use crate::plan::{FlowEnd, FlowPlan, NodeId, Operation, Reading};
 use crate::simulation::Simulation;
@@ -81,6 +82,7 @@ impl Stage {
                 self.dial_all(core, &names.collect::<Vec<_>>());
             }
             Phase::CoreLives => {
+                sometimes!(!self.active.borrow().is_empty(), CoreLived);
                 self.check_core();
                 self.check_settled();
             }

@@ -15,6 +15,7 @@ use super::futures::{AtMost, Either, either};
 use super::ledger::Run;
 use super::{Service, Stage, first_place};
 use crate::draw::Purpose;
+use crate::marks::sometimes;
 use crate::oracle::{name_of, parts, summary};
 use crate::plan::{NodeId, Operation, Room};
 use crate::scene::Claimed;
@@ -354,6 +355,7 @@ impl Program {
             let incoming = match either(accepted, service.stop.given()).await {
                 Either::First(Some(Ok(incoming))) => incoming,
                 Either::First(Some(Err(AcceptError::NameLost { winner, .. }))) => {
+                    sometimes!(true, NameLost);
                     self.stage.note(id, || format!("loses {name} to {winner}"));
                     service.knows_better.set(true);
                     let mut oracle = self.stage.oracle.borrow_mut();

@@ -76,6 +76,8 @@ pub enum HostFault {
     Rebind,
     /// Its socket refuses so many of a million sends.
     RefuseSends(u32),
+    /// Its clocks, the monotonic one too, gain so many of a million, or lose them.
+    Drift(i32),
 }
 
 /// What all links suffer from.
@@ -94,12 +96,17 @@ pub enum Weather {
     Flip(u32),
     /// So many of a million arrive without their ends.
     Truncate(u32),
+    /// Two halves of so many of a million arrive in each other's place.
+    Swap(u32),
     /// So many of a million arrive with the end of an earlier one in the place of theirs.
     Splice(u32),
     /// Random bytes arrive in the place of so many of a million.
     Garbage(u32),
     /// Each link carries so many bytes in a second, and drops what waits behind so many bytes.
     Rate(u64, u64),
+    /// Each link has room for so many bytes that are under way; beyond, one of those is lost, drawn
+    /// at random.
+    Evict(u64),
     /// Datagrams longer than this vanish.
     Mtu(usize),
     /// So many of a million are marked as having met congestion, if they can be.
@@ -316,7 +323,7 @@ impl Fault {
 
 impl HostFault {
     fn parse(verb: &str, words: &mut Words<'_>) -> Result<Option<(NodeId, Self)>, String> {
-        if !["pause-cycles", "slow", "rebind", "refuse-sends"].contains(&verb) {
+        if !["pause-cycles", "slow", "rebind", "refuse-sends", "drift"].contains(&verb) {
             return Ok(None);
         }
         let node = words.node()?;
@@ -330,6 +337,14 @@ impl HostFault {
             }
             "slow" => Self::Slow(words.parse("a number")?),
             "rebind" => Self::Rebind,
+            "drift" => {
+                words.keyword("ppm")?;
+                let ppm = words.parse("parts of a million")?;
+                if !(-DRIFT_MAX..=DRIFT_MAX).contains(&ppm) {
+                    return Err(format!("{ppm} is more than clocks drift"));
+                }
+                Self::Drift(ppm)
+            }
             _ => Self::RefuseSends(words.share()?),
         };
         Ok(Some((node, fault)))
@@ -347,8 +362,10 @@ impl Weather {
             Self::Bursts(_)
             | Self::Flip(_)
             | Self::Truncate(_)
+            | Self::Swap(_)
             | Self::Splice(_)
             | Self::Garbage(_)
+            | Self::Evict(_)
             | Self::Mtu(_)
             | Self::MarkEcn(_) => Duration::ZERO,
         }
@@ -366,6 +383,11 @@ impl Weather {
             }
             "flip" => Self::Flip(words.share()?),
             "truncate" => Self::Truncate(words.share()?),
+            "swap-halves" => Self::Swap(words.share()?),
+            "evict" => {
+                words.keyword("beyond")?;
+                Self::Evict(words.parse("bytes")?)
+            }
             "splice" => Self::Splice(words.share()?),
             "garbage" => Self::Garbage(words.share()?),
             "rate" => {
@@ -431,6 +453,7 @@ impl HostFault {
             Self::Slow(times) => write!(f, "slow {node} {times}"),
             Self::Rebind => write!(f, "rebind {node}"),
             Self::RefuseSends(share) => write!(f, "refuse-sends {node} {}", Share(share)),
+            Self::Drift(ppm) => write!(f, "drift {node} ppm {ppm}"),
         }
     }
 }
@@ -446,6 +469,8 @@ impl fmt::Display for Weather {
             }
             Self::Flip(share) => write!(f, "flip {}", Share(share)),
             Self::Truncate(share) => write!(f, "truncate {}", Share(share)),
+            Self::Swap(share) => write!(f, "swap-halves {}", Share(share)),
+            Self::Evict(bytes) => write!(f, "evict beyond {bytes}"),
             Self::Splice(share) => write!(f, "splice {}", Share(share)),
             Self::Garbage(share) => write!(f, "garbage {}", Share(share)),
             Self::Rate(rate, queue) => write!(f, "rate {rate} queue {queue}"),
@@ -454,3 +479,6 @@ impl fmt::Display for Weather {
         }
     }
 }
+
+/// How much faster or slower a clock may go, in parts of a million: a hundred times what clocks do.
+pub(super) const DRIFT_MAX: i32 = 20_000;

@@ -1,9 +1,11 @@
 //! From a seed to a plan: which faults there are at all, how often each comes, how bad it is.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use grinta_proto::EndpointName;
 
+use super::fault::DRIFT_MAX;
 use super::{Action, Attack, Fault, HostFault, NodeId, Operation, Plan, Room, Step, Tier, Weather};
 use crate::draw::{Draw, Draws, Purpose};
 use crate::executor::Policy;
@@ -21,6 +23,10 @@ impl Plan {
         let link = Link {
             latency: Duration::from_micros(profile.draw(Aspect::Link, 0).between(50, 5_000)),
             jitter: Duration::from_micros(profile.draw(Aspect::Link, 1).below(2_000)),
+            spread: match profile.draw(Aspect::Link, 2).below(4) {
+                0 => Duration::from_millis(profile.draw(Aspect::Link, 3).between(1, 20)),
+                _ => Duration::ZERO,
+            },
             ..Link::default()
         };
         let mut steps = match tier {
@@ -340,10 +346,40 @@ fn fault_of_datagrams(kind: u64, nodes: u32, part: impl Fn(u64) -> Draw) -> Faul
         )),
         40 => Fault::Weather(Weather::Mtu(part(11).between(1_200, 1_471) as usize)),
         41 => Fault::Weather(Weather::MarkEcn(share(1_000_000))),
+        42 => Fault::Weather(Weather::Swap(share(100_000))),
+        43 => Fault::Weather(Weather::Evict(part(11).between(3_000, 100_000))),
+        44 => {
+            let most = u64::from(DRIFT_MAX.unsigned_abs());
+            let ppm = i32::try_from(part(11).between(1, most)).expect("it is small");
+            let drift = if part(12).chance(500_000) { ppm } else { -ppm };
+            Fault::Host(node, HostFault::Drift(drift))
+        }
         _ => {
             let attack = part(12).pick(&Attack::ALL);
             Fault::Attack(node, *attack.expect("there are some"))
         }
+    }
+}
+
+impl Fault {
+    /// One fault of each kind that seeds draw, by its verb; of attacks, all.
+    #[must_use]
+    pub fn examples() -> BTreeMap<String, Self> {
+        let attacks = Attack::ALL.map(|attack| Self::Attack(NodeId(1), attack));
+        // What a kind comes to may depend on the node that it is about.
+        let draws = (0..16).map(Draws::new);
+        let drawn = draws.flat_map(|draws| {
+            (0..KIND_OF_ATTACKS).map(move |kind| {
+                fault_of(kind, 4, |part| draws.draw(Purpose::Profile, kind, 0, part))
+            })
+        });
+        let named = drawn.chain(attacks).map(|fault| {
+            let text = fault.to_string();
+            let words = if let Self::Attack(..) = fault { 3 } else { 1 };
+            let verb: Vec<_> = text.split(' ').take(words).collect();
+            (verb.join(" "), fault)
+        });
+        named.collect()
     }
 }
 
@@ -381,10 +417,10 @@ fn weighted(draw: Draw, weights: &[u64]) -> u64 {
 
 /// How many kinds of fault there are to draw from, and how many of them have a meaning over
 /// messages; as have late replays, which count twice.
-const KINDS: u64 = 43;
+const KINDS: u64 = 46;
 const KINDS_OF_CONTROL: u64 = 22;
 const LATE_REPLAYS: u64 = 34;
-const KIND_OF_ATTACKS: u64 = 42;
+const KIND_OF_ATTACKS: u64 = 45;
 
 /// How long after the replays have begun a process restarts, at the most.
 const RESTART_WITHIN: Duration = Duration::from_secs(10);

@@ -140,6 +140,7 @@ fn parse_link(words: &mut Words<'_>, link: &mut Link) -> Result<(), String> {
         "loss" => link.loss = words.share()?,
         "duplicate" => link.duplication = words.share()?,
         "reorder" => link.reordering = words.share()?,
+        "spread" => link.spread = words.duration()?,
         word => return Err(format!("`{word}` is nothing that a link has")),
     }
     Ok(())
@@ -160,6 +161,7 @@ impl fmt::Display for Plan {
             loss,
             duplication,
             reordering,
+            spread,
             ..
         } = &self.link;
         writeln!(
@@ -177,6 +179,9 @@ impl fmt::Display for Plan {
             if *share > 0 {
                 writeln!(f, "link {what} {}", Share(*share))?;
             }
+        }
+        if !spread.is_zero() {
+            writeln!(f, "link spread {}", Time(*spread))?;
         }
         let policy = POLICIES.iter().find(|(_, policy)| *policy == self.policy);
         if let Some((name, policy)) = policy
@@ -235,7 +240,7 @@ mod tests {
     #[test]
     fn every_line_is_read_as_it_is_written() {
         let text = "tier control\nseed 7\nnodes 4\nlink latency 1ms\nlink jitter 100us\n\
-            link loss 0.25%\nlink duplicate 5%\nlink reorder 100%\npolicy starve\nspurious-wakes 1%\n\
+            link loss 0.25%\nlink duplicate 5%\nlink reorder 100%\nlink spread 20ms\npolicy starve\nspurious-wakes 1%\n\
             room tight\nchaos 1m\ncore n0,n2\n\
             at 0s claim n0 a\nat 1s stand-by n1 a\nat 1500ms release n0 a\nat 2s leave n3\n\
             at 2s join n3\nat 2s shut-down n3\n\
@@ -256,10 +261,11 @@ mod tests {
             at 8s lose-packet 3 from n0 to n1\nat 9s exponential 10ms\nat 9s long-tail 10ms\n\
             at 9s bursts 1%\nat 9s replay 1% within 5s for 8s\nat 9s flip 1%\n\
             at 9s truncate 1%\nat 9s splice 1%\nat 9s garbage 1%\nat 9s rate 1000 queue 500\n\
-            at 9s mtu 1300\nat 9s mark-ecn 10%\nat 9s attack n1 slow-loris for 5s\n";
+            at 9s mtu 1300\nat 9s mark-ecn 10%\nat 9s swap-halves 1%\nat 9s evict beyond 4000\n\
+            at 9s drift n1 ppm -500\nat 9s attack n1 slow-loris for 5s\n";
         let plan = Plan::parse(text).unwrap();
         assert_eq!(plan.to_string(), text);
-        assert_eq!(plan.steps.len(), 48);
+        assert_eq!(plan.steps.len(), 51);
     }
 
     #[test]
