@@ -83,6 +83,19 @@ pub enum MemberEvent {
 }
 
 impl MemberEvent {
+    /// Whom it is about, as the node sees that member from now on.
+    #[must_use]
+    pub const fn member(&self) -> &Member {
+        match self {
+            Self::Up(member)
+            | Self::Suspected(member)
+            | Self::Refuted(member)
+            | Self::Updated(member)
+            | Self::Down(member)
+            | Self::Left(member) => member,
+        }
+    }
+
     pub(crate) const fn member_mut(&mut self) -> &mut Member {
         match self {
             Self::Up(member)

@@ -1,0 +1,391 @@
+//! The command `grinta`, run as a person would: several at a time, each a process of its own.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
+
+use std::io::{BufRead, BufReader, Lines, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
+use std::thread;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+#[test]
+fn two_terminals_and_no_file() {
+    let home = Home::new();
+    let mut up = home.begin(&["up", "--dev", "--listen", "greetings"]);
+    let join = up.join_line();
+    // As it was printed.
+    let mut dial = home.command("sh");
+    let dial = dial.args(["-c", &join]).stdin(Stdio::piped());
+    let mut dial = dial.spawn().unwrap();
+    dial.stdin.take().unwrap().write_all(b"hello\n").unwrap();
+    assert!(dial.wait().unwrap().success());
+    assert_eq!(up.stdout.next().unwrap().unwrap(), "hello");
+    up.interrupt();
+    assert!(up.child.wait().unwrap().success());
+}
+
+#[test]
+fn members_and_names_are_listed_for_people_and_programs() {
+    let home = Home::new();
+    let up = [
+        "up", "--dev", "--node", "alpha", "--label", "zone=b", "--listen", "svc.one",
+    ];
+    let mut up = home.begin(&up);
+    let address = up.address();
+    let run = |arguments: &[&str]| home.joined(arguments, &address);
+
+    let table = text(&run(&["members"]).stdout);
+    let row = table.lines().nth(1).unwrap();
+    assert!(
+        row.starts_with("alpha  alive") && row.ends_with("zone=b"),
+        "{table}"
+    );
+    let members: Value = serde_json::from_slice(&run(&["members", "--json"]).stdout).unwrap();
+    assert_eq!(members[0]["name"], "alpha");
+    assert_eq!(members[0]["labels"]["zone"], "b");
+    assert_eq!(members.as_array().unwrap().len(), 1);
+
+    let table = text(&run(&["names", "svc."]).stdout);
+    assert_eq!(table, "NAME     OWNER  STATE\nsvc.one  alpha  alive\n");
+    let names: Value = serde_json::from_slice(&run(&["names", "--json"]).stdout).unwrap();
+    assert_eq!(names[0]["owner"], "alpha");
+    let none: Value = serde_json::from_slice(&run(&["names", "x", "--json"]).stdout).unwrap();
+    assert_eq!(none, Value::Array(vec![]));
+}
+
+#[test]
+fn a_name_is_explained_whoever_holds_it() {
+    let home = Home::new();
+    let mut first = home.begin(&["up", "--dev", "--fast", "--node", "first"]);
+    let address = first.address();
+    let second = [
+        "up", "--dev", "--fast", "--node", "second", "--listen", "svc", "--join",
+    ];
+    let mut second = home.begin(&[&second[..], &[&address]].concat());
+    second.join_line();
+    let explain = |name| home.joined(&["explain", name], &address);
+
+    let mut watch = home.begin(&["names", "--watch", "--json", "--dev", "--join", &address]);
+    watch.await_event("appeared");
+    let found = explain("svc");
+    assert_eq!(found.status.code(), Some(0), "{}", text(&found.stderr));
+    let findings = text(&found.stdout);
+    assert!(findings.contains("owner          second at"), "{findings}");
+    assert!(findings.contains("dial           accepted"), "{findings}");
+
+    let unknown = explain("svd");
+    assert_eq!(unknown.status.code(), Some(5));
+    assert!(text(&unknown.stderr).contains("did you mean svc?"));
+
+    second.child.kill().unwrap();
+    watch.await_event("gone");
+    let stale = explain("svc");
+    assert_eq!(stale.status.code(), Some(5));
+    let findings = text(&stale.stdout);
+    assert!(
+        findings.contains("owner          second, which is down"),
+        "{findings}"
+    );
+    assert!(
+        findings.contains("its holder second has been down"),
+        "{findings}"
+    );
+}
+
+#[test]
+fn certificates_are_made_used_and_renewed() {
+    let home = Home::new();
+    let cert = |arguments: &[&str]| home.run(&[&["cert"], arguments].concat());
+    assert!(cert(&["ca", "--out", "ca"]).status.success());
+    for node in ["alpha", "beta"] {
+        assert!(cert(&["issue", node, "--ca", "ca"]).status.success());
+    }
+    let again = cert(&["issue", "alpha", "--ca", "ca"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("alpha.key exists"));
+
+    let inspect = |file| -> Value {
+        serde_json::from_slice(&cert(&["inspect", file, "--json"]).stdout).unwrap()
+    };
+    let before = inspect("alpha.pem");
+    assert_eq!(before["nodes"], serde_json::json!(["alpha"]));
+    assert_eq!(
+        (&before["ca"], &before["valid"]),
+        (&false.into(), &true.into())
+    );
+    assert_eq!(inspect("ca/ca.pem")["ca"], true);
+    assert!(
+        cert(&["renew", "alpha", "--ca", "ca", "--days", "200"])
+            .status
+            .success()
+    );
+    let after = inspect("alpha.pem");
+    assert_ne!(before["serial"], after["serial"]);
+    assert_eq!(after["days_left"], 199);
+
+    let files = |node| {
+        let file = |kind| format!("{node}.{kind}");
+        [
+            "--ca",
+            "ca/ca.pem",
+            "--certificate",
+            &file("pem"),
+            "--key",
+            &file("key"),
+        ]
+        .map(str::to_owned)
+    };
+    let alpha = files("alpha");
+    let alpha: Vec<_> = alpha.iter().map(String::as_str).collect();
+    let mut up = home.begin(&[&["up"], &alpha[..]].concat());
+    let address = up.address();
+    let beta = files("beta");
+    let beta: Vec<_> = beta.iter().map(String::as_str).collect();
+    let members = home.run(&[&["members", "--join", &address], &beta[..]].concat());
+    assert!(
+        text(&members.stdout).contains("alpha  alive"),
+        "{}",
+        text(&members.stderr)
+    );
+
+    // Of another CA, and nobody's.
+    let stranger = home.joined(&["members"], &address);
+    assert_eq!(stranger.status.code(), Some(4));
+    assert!(text(&stranger.stderr).contains("not signed by a CA that we trust"));
+    let nobody = home.run(&["members", "--join", &address]);
+    assert_eq!(nobody.status.code(), Some(3));
+    assert!(text(&nobody.stderr).contains("no credentials"));
+}
+
+#[test]
+fn a_command_serves_flows() {
+    let home = Home::new();
+    let mut up = home.begin(&["up", "--dev"]);
+    let address = up.address();
+    let listen = [
+        "listen",
+        "upper",
+        "--keep",
+        "--exec",
+        "tr a-z A-Z",
+        "--dev",
+        "--join",
+    ];
+    let mut listen = home.begin(&[&listen[..], &[&address]].concat());
+    listen.await_line("is held by");
+    for _ in 0..2 {
+        let dial = ["dial", "upper", "--wait", "--dev", "--join", &address];
+        let dialled = home.run_with(&dial, b"hello");
+        assert_eq!(text(&dialled.stdout), "HELLO", "{}", text(&dialled.stderr));
+        assert!(dialled.status.success());
+    }
+}
+
+#[test]
+fn messages_of_text_keep_their_bounds() {
+    let home = Home::new();
+    let mut up = home.begin(&["up", "--dev"]);
+    let address = up.address();
+    let listen = ["listen", "words", "--json", "--dev", "--join", &address];
+    let mut listen = home.begin(&listen);
+    listen.await_line("is held by");
+    let dial = [
+        "dial", "words", "--wait", "--lines", "--dev", "--node", "speaker", "--join",
+    ];
+    // What the other has to say comes to its end when its input does, which is at once.
+    let dialled = home.run_with(&[&dial[..], &[&address]].concat(), b"one\ntwo\n");
+    assert!(dialled.status.success(), "{}", text(&dialled.stderr));
+    for word in ["one", "two"] {
+        let line: Value = serde_json::from_str(&listen.stdout.next().unwrap().unwrap()).unwrap();
+        assert_eq!(line["message"], word);
+        assert_eq!(line["from"], "speaker");
+    }
+    assert!(listen.child.wait().unwrap().success());
+}
+
+#[test]
+fn a_name_that_is_held_is_refused_with_its_owner() {
+    let home = Home::new();
+    let mut up = home.begin(&["up", "--dev", "--node", "alpha", "--listen", "svc"]);
+    let address = up.address();
+    let refused = home.joined(&["listen", "svc"], &address);
+    assert_eq!(refused.status.code(), Some(6));
+    assert!(
+        text(&refused.stderr).contains("alpha"),
+        "{}",
+        text(&refused.stderr)
+    );
+    let other = home.joined(&["dial", "svc", "--at", "beta"], &address);
+    assert_eq!(other.status.code(), Some(5), "{}", text(&other.stderr));
+}
+
+#[test]
+fn tcp_goes_through_flows() {
+    let home = Home::new();
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("tcp:{}", server.local_addr().unwrap().port());
+    let echo = thread::spawn(move || {
+        let (mut connection, _) = server.accept().unwrap();
+        let mut heard = Vec::new();
+        connection.read_to_end(&mut heard).unwrap();
+        connection.write_all(&heard).unwrap();
+    });
+    let mut up = home.begin(&["up", "--dev"]);
+    let address = up.address();
+    let mut expose = home.begin(&["expose", &port, "echo", "--dev", "--join", &address]);
+    expose.await_line("leads to");
+    let forward = [
+        "forward", "echo", "tcp:0", "--wait", "--dev", "--join", &address,
+    ];
+    let mut forward = home.begin(&forward);
+    let line = forward.await_line("leads to");
+    let mut connection = TcpStream::connect(line.split(' ').next().unwrap()).unwrap();
+    connection.write_all(b"through a flow").unwrap();
+    connection.shutdown(std::net::Shutdown::Write).unwrap();
+    let mut heard = String::new();
+    connection.read_to_string(&mut heard).unwrap();
+    assert_eq!(heard, "through a flow");
+    echo.join().unwrap();
+}
+
+#[test]
+fn what_is_wrong_is_said_with_a_code() {
+    let home = Home::new();
+    let code = |arguments: &[&str]| {
+        let output = home.run(arguments);
+        (output.status.code().unwrap(), text(&output.stderr))
+    };
+    assert_eq!(code(&["dial"]).0, 2);
+    assert_eq!(code(&["dial", "not a name", "--dev"]).0, 2);
+    let (status, said) = code(&["members", "--dev"]);
+    assert!(status == 4 && said.contains("--join"), "{said}");
+    let missing = [
+        "--ca",
+        "none.pem",
+        "--certificate",
+        "none.pem",
+        "--key",
+        "none.key",
+    ];
+    let (status, said) = code(&[&["up"], &missing[..]].concat());
+    assert!(status == 3 && said.contains("none.pem"), "{said}");
+    let (status, said) = code(&["cert", "inspect", "none.pem"]);
+    assert!(status == 1 && said.contains("none.pem"), "{said}");
+    let completions = home.run(&["completions", "bash"]);
+    assert!(text(&completions.stdout).contains("_grinta"));
+}
+
+/// A user, with a directory of their own.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        let directory: &Path = self.0.path();
+        command
+            .current_dir(directory)
+            .env("XDG_RUNTIME_DIR", directory)
+            .env_remove("GRINTA_JOIN")
+            .env_remove("GRINTA_LOG");
+        command
+    }
+
+    /// Runs a call to its end.
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.run_with(arguments, b"")
+    }
+
+    /// Runs a call to its end, with something to read.
+    fn run_with(&self, arguments: &[&str], input: &[u8]) -> Output {
+        let mut command = self.command(env!("CARGO_BIN_EXE_grinta"));
+        let command = command.args(arguments).stdin(Stdio::piped());
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        // Who does not read it does not mind.
+        child.stdin.take().unwrap().write_all(input).ok();
+        child.wait_with_output().unwrap()
+    }
+
+    /// Runs a call to its end, as a development node of the fabric.
+    fn joined(&self, arguments: &[&str], address: &str) -> Output {
+        self.run(&[arguments, &["--dev", "--join", address]].concat())
+    }
+
+    /// Begins a call that goes on.
+    fn begin(&self, arguments: &[&str]) -> Running {
+        let mut command = self.command(env!("CARGO_BIN_EXE_grinta"));
+        let command = command.args(arguments).stdin(Stdio::null());
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+        let stderr = BufReader::new(child.stderr.take().unwrap()).lines();
+        Running {
+            child,
+            stdout,
+            stderr,
+        }
+    }
+}
+
+/// A call that goes on until it is ended.
+struct Running {
+    child: Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    stderr: Lines<BufReader<ChildStderr>>,
+}
+
+impl Running {
+    /// The line of standard error in which something is said.
+    fn await_line(&mut self, what: &str) -> String {
+        let mut said = Vec::new();
+        for line in &mut self.stderr {
+            let line = line.unwrap();
+            if line.contains(what) {
+                return line;
+            }
+            said.push(line);
+        }
+        panic!("it ended without saying {what:?}: {said:?}");
+    }
+
+    /// Where a node is.
+    fn address(&mut self) -> String {
+        let join = self.join_line();
+        join.rsplit(' ').next().unwrap().to_owned()
+    }
+
+    /// How others join a node.
+    fn join_line(&mut self) -> String {
+        self.await_line("--join").trim().to_owned()
+    }
+
+    /// Waits for an event among lines of JSON.
+    fn await_event(&mut self, event: &str) {
+        let is_it = |line: String| serde_json::from_str::<Value>(&line).unwrap()["event"] == event;
+        assert!(self.stdout.any(|line| is_it(line.unwrap())), "no {event}");
+    }
+
+    fn interrupt(&self) {
+        let pid = self.child.id().to_string();
+        let killed = Command::new("kill").args(["-INT", &pid]).status();
+        assert!(killed.unwrap().success());
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
