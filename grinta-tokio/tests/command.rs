@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails where it cannot go on")]
 
 use std::io::{BufRead, BufReader, Lines, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Output, Stdio};
 use std::thread;
@@ -249,6 +249,33 @@ fn tcp_goes_through_flows() {
     connection.read_to_string(&mut heard).unwrap();
     assert_eq!(heard, "through a flow");
     echo.join().unwrap();
+}
+
+#[test]
+fn the_doctor_says_what_is_in_the_way() {
+    let home = Home::new();
+    let mut up = home.begin(&["up", "--dev", "--node", "alpha"]);
+    let address = up.address();
+    let well = home.joined(&["doctor"], &address);
+    let findings = text(&well.stdout);
+    assert_eq!(well.status.code(), Some(0), "{findings}");
+    for finding in ["is alpha", "round trip", "1 of 1 members answer"] {
+        assert!(findings.contains(finding), "{findings}");
+    }
+    // A port that is somebody else's, who does not answer.
+    let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().unwrap().to_string();
+    let ill = home.joined(&["doctor", "--join", &silent], &address);
+    let findings = text(&ill.stdout);
+    assert_eq!(ill.status.code(), Some(1), "{findings}");
+    let failed: Vec<_> = findings
+        .lines()
+        .filter(|it| it.starts_with("FAIL"))
+        .collect();
+    assert!(
+        failed.len() == 1 && failed[0].contains(&silent),
+        "{findings}"
+    );
 }
 
 #[test]

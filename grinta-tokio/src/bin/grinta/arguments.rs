@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Forward(Forward),
     /// Holds an endpoint; each flow becomes a TCP connection to a port that this machine reaches.
     Expose(Expose),
+    /// Checks certificate, network, clocks and names, and says what is in the way.
+    Doctor(Doctor),
     /// Makes and reads certificates.
     Cert(Cert),
     /// Prints completions for a shell.
@@ -239,6 +241,12 @@ pub(crate) struct Expose {
     pub(crate) tcp: SocketAddr,
     /// The endpoint's name.
     pub(crate) name: EndpointName,
+    #[command(flatten)]
+    pub(crate) attachment: Attachment,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) attachment: Attachment,
 }

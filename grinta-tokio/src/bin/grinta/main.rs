@@ -11,6 +11,7 @@
 mod arguments;
 mod attach;
 mod certificates;
+mod doctor;
 mod explain;
 mod failure;
 mod listing;
@@ -66,6 +67,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Call(call) => pipe::call(&call).await,
         Command::Forward(forward) => tunnel::forward(&forward).await,
         Command::Expose(expose) => tunnel::expose(&expose).await,
+        Command::Doctor(doctor) => doctor::run(&doctor).await,
         Command::Cert(cert) => certificates::run(&cert),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
