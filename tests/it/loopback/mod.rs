@@ -122,6 +122,7 @@ mod faults;
 mod flows;
 mod guards;
 mod handles;
+mod hostile;
 mod joining;
 mod lifecycle;
 mod listing;
