@@ -9,6 +9,7 @@ mod connections;
 mod flows;
 mod hostile;
 mod joining;
+mod limits;
 mod members;
 mod names;
 mod outages;
