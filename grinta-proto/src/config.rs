@@ -150,6 +150,11 @@ pub struct Limits {
     /// Control messages that wait for a connection to come up or to take them, in bytes. The
     /// oldest are dropped. Default 1 MiB.
     pub control_queue_max: usize,
+    /// Bytes of one peer's control stream that are taken within a second, claims among them, and as many
+    /// of its datagrams. Beyond it the stream is read no further until the next second, datagrams are
+    /// dropped, and after a minute without a pause the peer is cut off. Default 8 MiB: a node tells another all of a million
+    /// names within ten seconds, and has nothing more to say then.
+    pub control_bytes_per_second_max: usize,
     /// Calls of one flow that wait for their answers; further ones wait to be sent. Default 1,024.
     pub calls_in_flight_max: usize,
     /// Messages that an in-process flow holds before its sender waits. Default 1,024.
@@ -344,6 +349,8 @@ impl Limits {
         let window = self.flow_receive_window;
         let frame = self.control_frame_len_max;
         check_range("control_frame_len_max", frame, 8 * 1024, 16 << 20)?;
+        let rate = self.control_bytes_per_second_max;
+        check_range("control_bytes_per_second_max", rate, frame, BYTES_MAX)?;
         check_range("flow_receive_window", window, 2048, 4 << 20)?;
         let whole = self.connection_receive_window;
         check_range("connection_receive_window", whole, window, 1 << 30)?;
@@ -410,6 +417,7 @@ impl Default for Limits {
             connection_send_window: 16 * 1024 * 1024,
             congestion_window_max: 2 * 1024 * 1024,
             control_queue_max: 1024 * 1024,
+            control_bytes_per_second_max: 8 << 20,
             calls_in_flight_max: 1024,
             local_queue_max: 1024,
             local_queue_bytes_max: 1024 * 1024,

@@ -188,6 +188,8 @@ pub struct DatagramMeta {
 enum Timer {
     /// There are more connections than are kept unused.
     Unused,
+    /// A peer that said too much is heard again.
+    Throttled(PeerKey),
     /// A connection has had its time to come up.
     Handshake(PeerKey),
     /// A stream has had its time to bring its first frame.
@@ -546,6 +548,10 @@ impl Node {
         match timer {
             Timer::Unused => self.close_long_unused(now),
             Timer::Handshake(key) => self.expire_handshake(now, key),
+            Timer::Throttled(key) => {
+                // It is followed up.
+                self.connections.touch(key);
+            }
             Timer::FirstFrame(flow) => {
                 if let Some(peer) = self.connections.touch(flow.peer) {
                     peer.expire_arrival(flow.stream);

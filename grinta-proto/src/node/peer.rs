@@ -29,8 +29,10 @@ use crate::node::timers::TimerKey;
 use crate::wire::code::Code;
 use crate::wire::stream::{FlowAnswer, Hello, OpenFlow};
 
+use self::allowance::{Allowance, Leave};
 use self::control_stream::ControlStream;
 
+mod allowance;
 mod control_stream;
 mod greeting;
 mod streams;
@@ -92,6 +94,8 @@ pub(crate) enum PeerEvent {
     StreamsAvailable,
     /// The last open flow ended.
     Unused,
+    /// The peer says too much: its control stream is read on at this time.
+    Throttled(Instant),
     /// The timer of the handshake or of a stream's arrival has nothing to wait for any more.
     Settled(TimerKey),
     /// The peer broke the rules of the control stream; its connection is being closed.
@@ -119,6 +123,12 @@ pub(crate) struct Peer {
     stage: Stage,
     /// When a flow or a control message last used it.
     used_at: Instant,
+    /// For its control stream.
+    allowance: Allowance,
+    /// For its datagrams.
+    datagrams: Allowance,
+    /// The control stream is not read before.
+    throttled_until: Option<Instant>,
     /// Armed until the connection is up or over.
     handshake_timer: Option<TimerKey>,
     /// Boxed, as the nodes of a map that grows at its end are little more than half full.
@@ -167,6 +177,9 @@ impl Peer {
             target,
             stage: Stage::Handshaking,
             used_at: now,
+            allowance: Allowance::new(now),
+            datagrams: Allowance::new(now),
+            throttled_until: None,
             handshake_timer: None,
             flows: BTreeMap::new(),
             had_flows: false,
@@ -301,9 +314,13 @@ impl Peer {
                 Event::HandshakeDataReady | Event::DatagramsUnblocked => {}
                 Event::Connected => self.begin_greeting(now, surroundings),
                 Event::ConnectionLost { reason } => self.handle_loss(&reason),
-                Event::DatagramReceived => self.receive_datagrams(),
+                Event::DatagramReceived => self.receive_datagrams(now, surroundings.limits),
                 Event::Stream(event) => self.handle_stream(now, event, surroundings),
             }
+        }
+        if self.throttled_until.is_some_and(|until| now >= until) {
+            self.throttled_until = None;
+            self.read_control(now, surroundings);
         }
         self.flush(surroundings.limits);
         let has_flows = !self.flows.is_empty();
@@ -395,7 +412,15 @@ impl Peer {
 
     /// Reads the control stream on: `Hello` first, then frames for the node.
     fn read_control(&mut self, now: Instant, surroundings: Surroundings<'_>) {
-        loop {
+        while !self.is_lost() {
+            match self
+                .allowance
+                .leave(now, surroundings.limits.control_bytes_per_second_max)
+            {
+                Leave::Granted => {}
+                Leave::At(until) => return self.throttle(until),
+                Leave::Forfeited => return self.forfeit(now),
+            }
             let (control, greeting) = match &mut self.stage {
                 Stage::Greeting {
                     control: Some(control),
@@ -415,6 +440,7 @@ impl Peer {
                     return self.fail(now, Code::ControlViolation, violation(&error.to_string()));
                 }
             };
+            self.allowance.spend(frame.len());
             let certified = match greeting {
                 Ok(certified) => certified,
                 Err(name) => {
@@ -431,13 +457,35 @@ impl Peer {
         }
     }
 
-    fn receive_datagrams(&mut self) {
+    fn throttle(&mut self, until: Instant) {
+        if self.throttled_until.replace(until).is_none() {
+            self.events.push_back(PeerEvent::Throttled(until));
+        }
+    }
+
+    fn receive_datagrams(&mut self, now: Instant, limits: &Limits) {
         while let Some(message) = self.connection.datagrams().recv() {
+            // They have an allowance of their own: a peer that has much to tell is not taken for dead.
+            match self
+                .datagrams
+                .leave(now, limits.control_bytes_per_second_max)
+            {
+                Leave::Granted => self.datagrams.spend(message.len()),
+                // It is lost, as any datagram may be.
+                Leave::At(_) => continue,
+                Leave::Forfeited => return self.forfeit(now),
+            }
             // Before the peer is up nothing that it says counts.
             if let Some(name) = self.name().cloned() {
                 self.events.push_back(PeerEvent::Control { name, message });
             }
         }
+    }
+
+    /// The peer has said too much for too long.
+    fn forfeit(&mut self, now: Instant) {
+        let error = violation("it says more than a node has to say");
+        self.fail(now, Code::TooMuchControl, error);
     }
 
     /// Moves control frames and gathered writes into their streams.

@@ -91,6 +91,10 @@ impl Node {
                     self.close_surplus(now, &name);
                 }
             }
+            PeerEvent::Throttled(until) => {
+                let pause = until.saturating_duration_since(now);
+                self.timers.arm(now, pause, Timer::Throttled(key));
+            }
             PeerEvent::Settled(timer) => {
                 self.timers.disarm(timer);
             }

@@ -115,6 +115,8 @@ codes! {
     TooManyNames = 0x23, "the node holds more names than one may";
     /// A connection: the peer told names of a node that this one did not sign.
     ForgedNames = 0x24, "names were told that their owner did not sign";
+    /// A connection: the peer said more than a node has to say, for too long.
+    TooMuchControl = 0x25, "the node sent more control messages than one has to send";
     /// A connection: the node's own fault.
     Internal = 0x2f, "the node that closed it failed inside";
 
@@ -187,6 +189,7 @@ mod tests {
                 "22 TooManyConnections",
                 "23 TooManyNames",
                 "24 ForgedNames",
+                "25 TooMuchControl",
                 "2f Internal",
                 "40 Cancelled",
                 "41 NoReader",

@@ -15,7 +15,7 @@ use crate::node::testing::{
 use crate::node::{ConnectError, DialCause, EndpointId, Event, JoinError, control};
 use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Stamp, Version};
 use crate::wire::code::Code;
-use crate::wire::control::{ControlMessage, Names, Rumour};
+use crate::wire::control::{ControlMessage, MemberAnswer, Names, Rumour};
 use crate::wire::frame::encode_length;
 use crate::wire::stream::Direction;
 
@@ -617,6 +617,54 @@ fn a_release_in_anothers_name_costs_the_connection_and_nobody_notices() {
         assert!(!siege.world.has_told("b", named), "not even for a moment");
         siege.assert_closed(code);
     }
+}
+
+/// It says nothing that is wrong, and never stops.
+#[test]
+fn a_peer_that_never_stops_talking_is_slowed_and_then_cut_off() {
+    let mut world = World::new(1);
+    for (name, neighbours) in [("a", &[][..]), ("b", &["a"])] {
+        world.start_with(name, neighbours, |config| {
+            config.limits.control_bytes_per_second_max = 64 * 1024;
+        });
+        world.join(name).unwrap();
+    }
+    let mut siege = Siege::around(world);
+    siege.world.greet("mallory", "a");
+    let mut message = BytesMut::new();
+    ControlMessage::MemberAnswer(MemberAnswer {
+        token: 1,
+        unknown: vec![7; 1500],
+    })
+    .encode(&mut message);
+    let message = frame(&message);
+    let control = StreamId::new(quinn_proto::Side::Client, quinn_proto::Dir::Bi, 0);
+    let (mut said, mut begun) = (0, 0);
+    let mut after = Vec::new();
+    for second in 0..90 {
+        for _ in 0..100 {
+            let stranger = siege.world.stranger("mallory");
+            if stranger.closed().is_some() {
+                break;
+            }
+            // What does not go in now goes in later.
+            let pushed = stranger.push(control, &message[begun..]);
+            begun = (begun + pushed) % message.len();
+            said += pushed;
+            siege.world.run_for(Duration::from_millis(10));
+        }
+        siege.world.exchange(siege.honest);
+        after.push(said);
+        if siege.world.stranger("mallory").closed().is_some() {
+            assert!(second >= 59, "not before it had its minute: {second}");
+            break;
+        }
+    }
+    // After the first seconds, in which its window fills, it is as slow as it may be.
+    let late = (after[50] - after[30]) / 20;
+    assert!(late <= 2 * 64 * 1024, "{late} B/s");
+    assert_eq!(siege.world.node("a").counters().violations, 1);
+    siege.assert_closed(Code::TooMuchControl);
 }
 
 #[test]
