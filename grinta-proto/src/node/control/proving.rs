@@ -274,6 +274,9 @@ impl Control {
             }
             Lookup::Unknown => return Taken::Refused,
         }
+        if reach(&update) != *head {
+            return Taken::Gap { known: held };
+        }
         if !proofs.is_signed(head, proof) {
             return Taken::Unsaid(Unsaid::Forged);
         }

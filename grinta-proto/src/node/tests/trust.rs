@@ -405,3 +405,47 @@ fn a_claim_that_the_rule_forbids_counts_for_nothing_at_all_who_keep_it() {
         assert_eq!(owner(&mut world, at), Some(node_name("d")), "{at}");
     }
 }
+
+/// All that a program, or a line of a log, can print of a node that is in the middle of things.
+#[test]
+fn no_secret_is_in_anything_that_is_printed() {
+    let (mut world, ends) = World::with_flow(1);
+    world.exchange(ends);
+    let (_, key) = world.ca.issue(&Leaf::default().dns("a"));
+    let rule = rules::only_names_under([("a", "")]);
+    world.node("a").set_claimable(Claimable::by(rule));
+    let credentials = world.ca.node("a");
+    world
+        .node("a")
+        .replace_credentials(credentials.clone())
+        .unwrap();
+    world.run_for(Duration::from_secs(1));
+    let guise = world.credentials(&["mallory"]);
+    world.start_stranger("mallory", &Guise::of(&guise));
+    world.greet("mallory", "a");
+    let node = world.node("a");
+    let mut printed = format!(
+        "{node:?} {credentials:?} {:?} {:?}",
+        node.snapshot(),
+        node.control
+    );
+    for peer in node.connections.peers() {
+        printed += &format!("{peer:?}");
+    }
+    for told in &world.trace {
+        printed += told;
+    }
+    let derived = ["connection-id", "stateless-reset"].map(|label| credentials.derive(label));
+    let secrets = derived.iter().map(|it| &it[..]);
+    // The first bytes of a key say of what kind it is.
+    for secret in secrets.chain([&key.secret_der()[16..]]) {
+        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        let decimal = format!("{:?}", &secret[..4]);
+        let decimal = decimal.trim_matches(['[', ']']);
+        let lower = printed.to_lowercase();
+        assert!(!lower.contains(&hex[..16]), "in hexadecimal");
+        assert!(!printed.contains(decimal), "in decimal");
+        let raw = secret[..8].escape_ascii().to_string();
+        assert!(!printed.contains(&raw), "as bytes");
+    }
+}
