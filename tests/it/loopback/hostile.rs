@@ -226,10 +226,11 @@ impl Peer {
 
     /// With which code the node closes the connection.
     async fn closed(&self) -> Code {
-        match self.connection.closed().await {
-            ConnectionError::ApplicationClosed(close) => code(close.error_code),
-            other => panic!("{other}"),
-        }
+        let error = self.connection.closed().await;
+        let ConnectionError::ApplicationClosed(close) = error else {
+            panic!("{error}");
+        };
+        code(close.error_code)
     }
 }
 
