@@ -283,4 +283,4 @@ impl fmt::Debug for Host {
 }
 
 /// What a turn of a task takes at a host that is slow, divided by how slow it is.
-const TURN_DURATION: Duration = Duration::from_micros(20);
+pub(crate) const TURN_DURATION: Duration = Duration::from_micros(20);

@@ -60,7 +60,7 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use grinta_proto::{Fabric, Raw};
+//! use grinta_proto::{AcceptError, Fabric, Raw};
 //! use grinta_tests::{Hash, Host, Options, Policy, Simulation};
 //!
 //! /// The application, as it also runs on tokio and smol: it answers how often it was asked.
@@ -68,7 +68,13 @@
 //!     let endpoint = fabric.endpoint("counter").standby().await?;
 //!     let mut count = 0;
 //!     loop {
-//!         let mut flow = endpoint.accept().await?.bidi::<String, String, _>(Raw)?;
+//!         let incoming = match endpoint.accept().await {
+//!             Ok(incoming) => incoming,
+//!             // The other claimed it first: this one stands by.
+//!             Err(AcceptError::NameLost { .. }) => continue,
+//!             Err(error) => return Err(error.into()),
+//!         };
+//!         let mut flow = incoming.bidi::<String, String, _>(Raw)?;
 //!         while let Ok(Some(_)) = flow.recv().await {
 //!             count += 1;
 //!             if flow.send(count.to_string()).await.is_err() {

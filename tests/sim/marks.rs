@@ -115,12 +115,8 @@ marks! {
     DialConnect in FULL,
     /// A dial is refused as the queue is full.
     DialBusy in FULL,
-    /// A dial breaks with its connection.
-    DialBroken in FULL,
     /// A dial runs out of time.
     DialTimedOut in FULL,
-    /// A dial is one too many.
-    DialTooMany in FULL,
     /// A dial is made by one who left.
     DialLeft in FULL,
     /// A dial is dropped.

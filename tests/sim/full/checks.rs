@@ -8,10 +8,11 @@ use grinta_proto::{Counters, EndpointName, Fabric, MemberState, Resolution, Snap
 use super::errors::ErrorWatch;
 use super::ledger::{Judged, Run, Situation};
 use super::{Stage, first_place};
+use crate::host::TURN_DURATION;
 use crate::io::{levels, over_limit};
 use crate::marks::sometimes;
 use crate::oracle::{self, Finding, HEAL_BOUND, crash_bound, gist, line, name_of, node_of, word};
-use crate::plan::{Action, NodeId};
+use crate::plan::{Action, Fault, HostFault, NodeId};
 use crate::simulation::Simulation;
 use crate::verdict::Invariant;
 
@@ -56,6 +57,7 @@ impl Stage {
             awake_since: &awake_since,
             ended_at: &ended_at,
             latency: self.latency(),
+            turns: self.turns(),
             is_calm,
             judged: match self.core_healed_at.get() {
                 None => Judged::All,
@@ -80,6 +82,18 @@ impl Stage {
             .iter()
             .map(|step| 10 * of_step(&step.action))
             .sum()
+    }
+
+    /// How long a task may wait for its turn at the slowest host of the plan.
+    fn turns(&self) -> Duration {
+        let slowness = self.plan.steps.iter().map(|step| match &step.action {
+            Action::Disturb {
+                fault: Fault::Host(_, HostFault::Slow(times)),
+                ..
+            } => *times,
+            Action::Disturb { .. } | Action::Operate(_) => 0,
+        });
+        TURN_DURATION * slowness.max().unwrap_or(0) * TURNS_AHEAD
     }
 
     /// Whoever ran throughout holds a crashed node down, if nothing else went wrong.
@@ -405,6 +419,9 @@ fn check_owners(fabric: &Fabric) -> Result<(), Finding> {
     }
     Ok(())
 }
+
+/// Turns of other tasks, and of its own, that a task may have to wait for.
+const TURNS_AHEAD: u32 = 300;
 
 /// What an idle node sends, in bytes each second: probes and push/pull.
 const IDLE_BYTES: u64 = 600;

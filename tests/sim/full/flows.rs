@@ -392,9 +392,7 @@ fn note_cause(cause: &DialCause) {
     );
     sometimes!(matches!(cause, DialCause::NotSynced), DialNotSynced);
     sometimes!(matches!(cause, DialCause::Connect { .. }), DialConnect);
-    sometimes!(matches!(cause, DialCause::Broken { .. }), DialBroken);
     sometimes!(matches!(cause, DialCause::TimedOut { .. }), DialTimedOut);
-    sometimes!(matches!(cause, DialCause::TooMany { .. }), DialTooMany);
     sometimes!(matches!(cause, DialCause::Left), DialLeft);
     sometimes!(
         matches!(

@@ -96,6 +96,8 @@ pub(super) struct Situation<'a> {
     pub(super) ended_at: &'a dyn Fn(Run) -> Option<Duration>,
     /// How long what is under way may still be under way.
     pub(super) latency: Duration,
+    /// How long a task may wait for its turn at the slowest host.
+    pub(super) turns: Duration,
     /// Whether nothing has gone wrong for a while.
     pub(super) is_calm: bool,
     pub(super) judged: Judged<'a>,
@@ -388,7 +390,8 @@ impl Ledger {
     fn check_deadlines(&self, situation: &Situation<'_>) -> Result<(), Finding> {
         let is_late = |by: Run, begun: Duration, limit: Duration| {
             let since = (situation.awake_since)(by);
-            since.is_some_and(|since| situation.now > (begun + limit).max(since) + DEADLINE_SLACK)
+            let slack = DEADLINE_SLACK + situation.turns;
+            since.is_some_and(|since| situation.now > (begun + limit).max(since) + slack)
         };
         for dial in self.dials.iter().filter(|dial| !dial.is_over) {
             if is_late(dial.by, dial.begun, dial.limit) {
@@ -610,7 +613,7 @@ impl From<ReceiveError> for Ending {
     }
 }
 
-/// How late a dial or a call may be over: a turn of the driver's, or of a slow host's.
+/// How late a dial or a call may be over where turns take no time.
 const DEADLINE_SLACK: Duration = Duration::from_secs(1);
 
 /// Within what a crash is known at the other end of a flow: the idle time-out after the packet that

@@ -41,6 +41,7 @@ fn situation<'a>(ended_at: &'a dyn Fn(Run) -> Option<Duration>) -> Situation<'a>
         awake_since: &|_| Some(Duration::ZERO),
         ended_at,
         latency: Duration::ZERO,
+        turns: Duration::ZERO,
         is_calm: true,
         judged: Judged::All,
     }
