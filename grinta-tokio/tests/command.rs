@@ -252,6 +252,43 @@ fn tcp_goes_through_flows() {
 }
 
 #[test]
+fn flows_are_measured() {
+    let home = Home::new();
+    let mut up = home.begin(&["up", "--dev"]);
+    let address = up.address();
+    let listen = [
+        "listen", "echo", "--keep", "--echo", "--dev", "--join", &address,
+    ];
+    let mut listen = home.begin(&listen);
+    listen.await_line("is held by");
+    let bench = |arguments: &[&str]| -> Value {
+        let arguments = [&["bench"], arguments, &["--wait", "--json"]].concat();
+        let output = home.joined(&arguments, &address);
+        let report = serde_json::from_slice(&output.stdout);
+        report.unwrap_or_else(|_| panic!("{}", text(&output.stderr)))
+    };
+    for what in ["rtt", "dial"] {
+        let report = bench(&[what, "echo", "--count", "20"]);
+        assert_eq!(report["count"], 20);
+        let of = |share: &str| report[share].as_f64().unwrap();
+        assert!(
+            0.0 < of("min_ms") && of("min_ms") <= of("p50_ms"),
+            "{report}"
+        );
+        assert!(
+            of("p50_ms") <= of("p99_ms") && of("p99_ms") <= of("max_ms"),
+            "{report}"
+        );
+    }
+    let report = bench(&["bulk", "echo", "--duration", "0.2", "--size", "1000"]);
+    let sent = |what: &str| report[what].as_u64().unwrap();
+    assert!(
+        sent("messages") > 0 && sent("bytes") == 1000 * sent("messages"),
+        "{report}"
+    );
+}
+
+#[test]
 fn the_doctor_says_what_is_in_the_way() {
     let home = Home::new();
     let mut up = home.begin(&["up", "--dev", "--node", "alpha"]);

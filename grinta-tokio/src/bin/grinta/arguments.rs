@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Forward(Forward),
     /// Holds an endpoint; each flow becomes a TCP connection to a port that this machine reaches.
     Expose(Expose),
+    /// Measures flows to an endpoint that `grinta listen --keep --echo` holds.
+    Bench(Bench),
     /// Checks certificate, network, clocks and names, and says what is in the way.
     Doctor(Doctor),
     /// Makes and reads certificates.
@@ -172,6 +174,9 @@ pub(crate) struct Listen {
     /// Takes over when whoever owns the name gives it up.
     #[arg(long)]
     pub(crate) standby: bool,
+    /// Sends back what comes, for `grinta bench`; nothing is printed.
+    #[arg(long, conflicts_with_all = ["exec", "lines", "json"])]
+    pub(crate) echo: bool,
     /// Runs a command for each flow, at the same time, with the flow as its input and output.
     #[arg(long, value_name = "COMMAND", conflicts_with_all = ["lines", "json"])]
     pub(crate) exec: Option<String>,
@@ -246,6 +251,70 @@ pub(crate) struct Expose {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) command: BenchCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// How long a message takes there and back.
+    Rtt(RttBench),
+    /// How long it takes to open a flow.
+    Dial(DialBench),
+    /// How much goes through one flow, one way.
+    Bulk(BulkBench),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RttBench {
+    #[command(flatten)]
+    pub(crate) dialling: Dialling,
+    /// How many.
+    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) count: u32,
+    /// Bytes in a message.
+    #[arg(long, default_value = "64", value_parser = size)]
+    pub(crate) size: usize,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) attachment: Attachment,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DialBench {
+    #[command(flatten)]
+    pub(crate) dialling: Dialling,
+    /// How many.
+    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub(crate) count: u32,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) attachment: Attachment,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BulkBench {
+    #[command(flatten)]
+    pub(crate) dialling: Dialling,
+    /// For how long, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+    pub(crate) duration: Duration,
+    /// Bytes in a message.
+    #[arg(long, default_value = "65536", value_parser = size)]
+    pub(crate) size: usize,
+    /// Prints JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) attachment: Attachment,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct Doctor {
     #[command(flatten)]
     pub(crate) attachment: Attachment,
@@ -309,6 +378,13 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| "it has to be a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(size @ 1..=1_048_576) => Ok(size),
+        _ => Err("it has to be between 1 and 1048576 bytes".to_owned()),
+    }
 }
 
 fn tcp(text: &str) -> Result<SocketAddr, String> {

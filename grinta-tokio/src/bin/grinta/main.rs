@@ -10,6 +10,7 @@
 
 mod arguments;
 mod attach;
+mod bench;
 mod certificates;
 mod doctor;
 mod explain;
@@ -67,6 +68,7 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Call(call) => pipe::call(&call).await,
         Command::Forward(forward) => tunnel::forward(&forward).await,
         Command::Expose(expose) => tunnel::expose(&expose).await,
+        Command::Bench(bench) => bench::run(&bench).await,
         Command::Doctor(doctor) => doctor::run(&doctor).await,
         Command::Cert(cert) => certificates::run(&cert),
         Command::Completions { shell } => {

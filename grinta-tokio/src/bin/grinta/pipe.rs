@@ -40,7 +40,11 @@ pub(crate) async fn listen(listen: &Listen) -> Result<(), Failure> {
             say(format_args!("{} is held by {}", listen.name, fabric.node()));
             let flows = if listen.keep { Flows::All } else { Flows::One };
             match &listen.exec {
-                Some(command) => execute(&endpoint, flows, command).await,
+                Some(command) => {
+                    let command = command.clone();
+                    attend(&endpoint, flows, |flow| run_command(flow, command.clone())).await
+                }
+                None if listen.echo => attend(&endpoint, flows, echo).await,
                 None => serve(&endpoint, flows, listen.contents).await,
             }
         })
@@ -123,8 +127,15 @@ async fn take(incoming: Incoming, flows: Flows, contents: Contents) -> Result<()
     }
 }
 
-/// Runs a command for each flow, all at the same time.
-async fn execute(endpoint: &Endpoint, flows: Flows, command: &str) -> Result<(), Failure> {
+/// Attends to each flow, all at the same time.
+async fn attend<F>(
+    endpoint: &Endpoint,
+    flows: Flows,
+    attend_to: impl Fn(Incoming) -> F,
+) -> Result<(), Failure>
+where
+    F: Future<Output = Result<(), Failure>> + Send + 'static,
+{
     let mut running = JoinSet::new();
     loop {
         select! {
@@ -132,7 +143,7 @@ async fn execute(endpoint: &Endpoint, flows: Flows, command: &str) -> Result<(),
                 let Some(incoming) = incoming else {
                     return Ok(());
                 };
-                let outcome = run_command(incoming, command.to_owned());
+                let outcome = attend_to(incoming);
                 if flows == Flows::One {
                     return outcome.await;
                 }
@@ -141,6 +152,22 @@ async fn execute(endpoint: &Endpoint, flows: Flows, command: &str) -> Result<(),
             Some(Ok(Err(failure))) = running.join_next() => say(failure),
         }
     }
+}
+
+/// Sends back what comes, or drops it where nothing is to be sent.
+async fn echo(incoming: Incoming) -> Result<(), Failure> {
+    let refused = |error: AcceptError| Failure::new(Kind::Refused, error);
+    if incoming.direction() == Direction::Send {
+        let mut receiver: Receiver<Bytes> = incoming.receiver(Raw).map_err(refused)?;
+        while receiver.recv().await?.is_some() {}
+        return Ok(());
+    }
+    let flow: Flow<Bytes, Bytes> = incoming.bidi(Raw).map_err(refused)?;
+    let (mut sender, mut receiver) = flow.split();
+    while let Some(message) = receiver.recv().await? {
+        sender.send(message).await.map_err(|error| error.cause)?;
+    }
+    Ok(sender.finish().await?)
 }
 
 async fn run_command(incoming: Incoming, command: String) -> Result<(), Failure> {
