@@ -62,13 +62,17 @@ impl Directory {
         self.owners.rehash(LOCAL);
     }
 
-    /// An owner itself says that it is in its run `session`: what it said in earlier ones is void.
+    /// An owner itself says that it is in its run `session`: what it said in earlier ones is void,
+    /// also what is told of them afterwards.
     pub fn begin(&mut self, owner: &NodeName, session: Session) {
-        let Some(id) = self.owners.find(owner).filter(|&id| id != LOCAL) else {
-            return;
-        };
-        if session > self.owners[id].session {
-            self.begin_session(id, session);
+        match self.owners.find(owner) {
+            Some(LOCAL) => {}
+            Some(id) if session > self.owners[id].session => self.begin_session(id, session),
+            Some(_) => {}
+            None if self.owners.len() < self.limits.owners_max => {
+                self.owners.add(owner.clone(), session);
+            }
+            None => {}
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::harness::{Seal, Signer, World, name};
+use super::super::harness::{Seal, Signer, World, address, name};
 use super::super::*;
 use super::{claim, endpoint, seconds};
 use crate::wire::claims::{Claim, ClaimState, OwnerDelta, OwnerHead, Stamp, Version};
@@ -136,6 +136,27 @@ fn a_release_in_anothers_name_is_void_however_it_is_dressed_up() {
     siege.world.run(seconds(2));
     assert_eq!(owner_of(&siege.world, 0, "svc"), Some(name(2)));
     siege.world.check();
+}
+
+#[test]
+fn who_met_a_later_run_takes_nothing_of_the_earlier_one() {
+    let mut siege = Siege::begin(115);
+    let all = siege.owner.all();
+    let earlier = siege.owner.names(all);
+    // It begins after the owner's restart, and meets the owner before anybody else.
+    siege.world.boot(3, Session(1), &[]);
+    let later = Identity {
+        name: name(2),
+        address: address(2),
+        session: Session(2),
+    };
+    siege.world.act(3, |control, now, _| {
+        control.handle_up(now, later);
+        let told = control.handle_message(now, &name(1), ControlMessage::Names(earlier));
+        assert_eq!(told, Ok(()), "node 1 has not met it yet");
+    });
+    let held = siege.world.node(3).control.directory().head(&name(2));
+    assert_eq!((held.session, held.version), (Session(2), Version(0)));
 }
 
 #[test]
