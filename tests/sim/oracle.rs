@@ -17,7 +17,8 @@ use crate::verdict::Invariant;
 #[derive(Debug)]
 pub(crate) struct Oracle {
     pub(crate) views: Vec<View>,
-    running: BTreeSet<NodeId>,
+    /// The nodes that run, and since when.
+    running: BTreeMap<NodeId, Duration>,
     /// The latest session of runs that ended.
     ended: BTreeMap<NodeId, Session>,
     left: BTreeMap<NodeId, Duration>,
@@ -67,7 +68,7 @@ impl Oracle {
     pub(crate) fn new(plan: &Plan) -> Self {
         Self {
             views: plan.node_ids().map(|_| View::default()).collect(),
-            running: BTreeSet::new(),
+            running: BTreeMap::new(),
             ended: BTreeMap::new(),
             left: BTreeMap::new(),
             rejoined: BTreeSet::new(),
@@ -90,10 +91,16 @@ impl Oracle {
     /// The same run takes part again after it had left.
     pub(crate) fn started_again(&mut self, now: Duration, id: NodeId) {
         self.lives(now, id, Life::Runs);
-        self.running.insert(id);
+        self.running.insert(id, now);
         if self.left.remove(&id).is_some() {
             self.rejoined.insert(id);
         }
+    }
+
+    /// Whether a node has taken part ever since: whoever came later hears of what was before at
+    /// second hand.
+    pub(crate) fn has_run_since(&self, id: NodeId, since: Duration) -> bool {
+        self.running.get(&id).is_some_and(|&start| start <= since)
     }
 
     /// What becomes of a node's process.
@@ -114,7 +121,7 @@ impl Oracle {
         self.left.insert(id, now);
         let running = &self.running;
         for (other, view) in (0..).map(NodeId).zip(&mut self.views) {
-            if !running.contains(&other) {
+            if !running.contains_key(&other) {
                 view.missed.insert(id);
             }
         }
@@ -329,7 +336,7 @@ impl Oracle {
         }
         let about = node_of(&member.name);
         let was_down = matches!(was, Some(MemberState::Down { .. }));
-        let runs = self.running.contains(&about);
+        let runs = self.running.contains_key(&about);
         sometimes!(kind == "suspected", Suspected);
         sometimes!(kind == "refuted", Refuted);
         sometimes!(kind == "down" && runs, FalseDown);
@@ -392,7 +399,7 @@ impl Oracle {
             return Err((Invariant::M6, what));
         }
         let is_this_run = self.ended.get(&about) < Some(&member.session);
-        let both_run = self.running.contains(&about) && self.running.contains(&id);
+        let both_run = self.running.contains_key(&about) && self.running.contains_key(&id);
         if is_this_run && both_run && self.has_no_excuse(now, id, about) {
             let invariant = if self.is_calm(now) {
                 Invariant::M1

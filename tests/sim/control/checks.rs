@@ -151,7 +151,8 @@ impl World<'_> {
         let name = crashed.name.clone();
         let late = self.plan.node_ids().find(|&other| {
             let node = &self.nodes[index(other)];
-            let control = node.control.as_ref().filter(|_| node.takes_part());
+            let is_meant = node.takes_part() && self.oracle.has_run_since(other, since);
+            let control = node.control.as_ref().filter(|_| is_meant);
             let seen = control.and_then(|control| control.member(&name));
             seen.is_some_and(|member| member.state.is_active())
         });

@@ -106,7 +106,8 @@ impl Stage {
         }
         let name = name_of(id);
         for other in self.plan.node_ids() {
-            let Some((_, fabric)) = self.at_work(other) else {
+            let ran_throughout = self.oracle.borrow().has_run_since(other, since);
+            let Some((_, fabric)) = self.at_work(other).filter(|_| ran_throughout) else {
                 continue;
             };
             let seen = fabric
