@@ -279,8 +279,13 @@ impl Node {
 
     /// Closes what we opened to a node beside the connection in use, once no flow is on it.
     fn close_surplus(&mut self, now: Instant, name: &NodeName) {
-        for surplus in self.connections.surplus(name) {
+        let surplus = self.connections.surplus(name);
+        let is_any = !surplus.is_empty();
+        for surplus in surplus {
             self.close(now, surplus, Code::Duplicate, "");
+        }
+        if is_any {
+            self.control.handle_rerouted(now, name);
         }
     }
 
@@ -391,6 +396,7 @@ impl Node {
             return;
         }
         if self.connections.up(name).is_some() {
+            self.control.handle_rerouted(now, name);
             return self.resume_dials(now, name);
         }
         tracing::debug!(target: "grinta::quic", peer = %name, %loss, "disconnected");

@@ -226,6 +226,12 @@ impl Control {
         self.settle(now);
     }
 
+    /// Of two connections to a peer one ended, with what was under way on it.
+    pub fn handle_rerouted(&mut self, now: Instant, peer: &NodeName) {
+        self.ask_again(peer);
+        self.settle(now);
+    }
+
     /// The connection to a peer ended. That alone marks nobody down.
     pub fn handle_lost(&mut self, _now: Instant, peer: &NodeName) {
         self.connected.remove(peer);
