@@ -206,6 +206,7 @@
 //! looked at.
 
 mod claims;
+mod clock;
 mod control;
 mod crypto;
 mod draw;

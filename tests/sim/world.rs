@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use grinta_proto::DevelopmentCa;
 
+use crate::clock::Clock;
 use crate::draw::Draws;
 use crate::executor::{Executor, TaskId};
 use crate::history::History;
@@ -85,56 +86,6 @@ pub(crate) struct HostState {
     pub(crate) refusals: u32,
     /// How many datagrams it sent, in bytes of payload.
     pub(crate) bytes_sent: u64,
-}
-
-/// A monotonic clock that may go faster or slower than time does.
-#[derive(Debug, Default)]
-pub(crate) struct Clock {
-    /// When its speed last changed, and what it showed then.
-    since: (Duration, Duration),
-    /// What it gains, in parts of a million.
-    ppm: i32,
-}
-
-impl Clock {
-    /// What it shows at a time of the simulation.
-    pub(crate) fn shows(&self, now: Duration) -> Duration {
-        let (since, shown) = self.since;
-        shown
-            + scaled(
-                now.saturating_sub(since),
-                MILLION + i64::from(self.ppm),
-                MILLION,
-            )
-    }
-
-    /// When it shows that, in time of the simulation: not before.
-    fn when(&self, shows: Duration) -> Duration {
-        let (since, shown) = self.since;
-        let whole = Duration::from_nanos(u64::from(self.ppm != 0));
-        since
-            + scaled(
-                shows.saturating_sub(shown),
-                MILLION,
-                MILLION + i64::from(self.ppm),
-            )
-            + whole
-    }
-
-    fn drift(&mut self, now: Duration, ppm: i32) {
-        self.since = (now, self.shows(now));
-        self.ppm = ppm;
-    }
-}
-
-/// A duration times a fraction, in whole nanoseconds.
-fn scaled(duration: Duration, numerator: i64, denominator: i64) -> Duration {
-    if numerator == denominator {
-        return duration;
-    }
-    let nanos = duration.as_nanos() * u128::from(numerator.unsigned_abs());
-    let nanos = nanos / u128::from(denominator.unsigned_abs());
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 /// A bound UDP socket, and the timer of the task that polls it.
@@ -598,9 +549,6 @@ const FIRST_ADDRESS: u32 = 0x0a00_0000;
 /// The first free port of a host.
 const FIRST_PORT: u16 = 7400;
 
-/// The whole of which clocks gain or lose parts.
-const MILLION: i64 = 1_000_000;
-
 /// What a socket holds for a task that does not read; the rest is lost, as in a kernel's buffer.
 const INBOX_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -615,31 +563,3 @@ const MOMENT: Duration = Duration::from_micros(100);
 
 /// Times that a timer is due in one moment after which its work is held to be unbounded.
 const TURNS_PER_MOMENT_MAX: u32 = 1000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clock_that_drifts_never_goes_back_and_is_due_when_it_shows_so() {
-        let second = Duration::from_secs(1);
-        let mut clock = Clock::default();
-        assert_eq!((clock.shows(second), clock.when(second)), (second, second));
-        clock.drift(second, 10_000);
-        assert_eq!(clock.shows(101 * second), 102 * second);
-        clock.drift(101 * second, -20_000);
-        assert_eq!(clock.shows(201 * second), 200 * second);
-        for millis in 1..1000 {
-            let deadline = 102 * second + Duration::from_micros(7 * millis);
-            let due = clock.when(deadline);
-            assert!(clock.shows(due) >= deadline);
-            assert!(clock.shows(due - Duration::from_nanos(3)) < deadline);
-        }
-        clock.drift(201 * second, 0);
-        assert_eq!(
-            clock.shows(202 * second),
-            201 * second,
-            "what was lost is lost"
-        );
-    }
-}
