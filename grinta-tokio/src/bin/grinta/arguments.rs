@@ -259,54 +259,42 @@ pub(crate) struct Bench {
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     /// How long a message takes there and back.
-    Rtt(RttBench),
+    Rtt {
+        /// How many.
+        #[arg(long, default_value = "1000", value_parser = count())]
+        count: u32,
+        /// Bytes in a message.
+        #[arg(long, default_value = "64", value_parser = size)]
+        size: usize,
+        #[command(flatten)]
+        measured: Measured,
+    },
     /// How long it takes to open a flow.
-    Dial(DialBench),
+    Dial {
+        /// How many.
+        #[arg(long, default_value = "1000", value_parser = count())]
+        count: u32,
+        #[command(flatten)]
+        measured: Measured,
+    },
     /// How much goes through one flow, one way.
-    Bulk(BulkBench),
+    Bulk {
+        /// For how long, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
+        duration: Duration,
+        /// Bytes in a message.
+        #[arg(long, default_value = "65536", value_parser = size)]
+        size: usize,
+        #[command(flatten)]
+        measured: Measured,
+    },
 }
 
+/// What is measured, and how it is told.
 #[derive(Debug, Args)]
-pub(crate) struct RttBench {
+pub(crate) struct Measured {
     #[command(flatten)]
     pub(crate) dialling: Dialling,
-    /// How many.
-    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) count: u32,
-    /// Bytes in a message.
-    #[arg(long, default_value = "64", value_parser = size)]
-    pub(crate) size: usize,
-    /// Prints JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) attachment: Attachment,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DialBench {
-    #[command(flatten)]
-    pub(crate) dialling: Dialling,
-    /// How many.
-    #[arg(long, default_value = "1000", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    pub(crate) count: u32,
-    /// Prints JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-    #[command(flatten)]
-    pub(crate) attachment: Attachment,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct BulkBench {
-    #[command(flatten)]
-    pub(crate) dialling: Dialling,
-    /// For how long, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = seconds)]
-    pub(crate) duration: Duration,
-    /// Bytes in a message.
-    #[arg(long, default_value = "65536", value_parser = size)]
-    pub(crate) size: usize,
     /// Prints JSON.
     #[arg(long)]
     pub(crate) json: bool,
@@ -378,6 +366,10 @@ fn seconds(text: &str) -> Result<Duration, String> {
         .parse()
         .map_err(|_| "it has to be a number of seconds".to_owned())?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
+}
+
+fn count() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=1_000_000)
 }
 
 fn size(text: &str) -> Result<usize, String> {

@@ -7,33 +7,39 @@ use bytes::Bytes;
 use grinta_tokio::{Fabric, Flow, Raw, Sender};
 use serde_json::json;
 
-use crate::arguments::{Bench, BenchCommand, BulkBench, DialBench, RttBench};
+use crate::arguments::{Bench, BenchCommand, Measured};
 use crate::failure::{Failure, Kind};
 use crate::output::{print, print_json, say};
 
 pub(crate) async fn run(bench: &Bench) -> Result<(), Failure> {
-    match &bench.command {
-        BenchCommand::Rtt(rtt) => {
-            let run = async |fabric: &Fabric| round_trips(fabric, rtt).await;
-            rtt.attachment.run(run).await
-        }
-        BenchCommand::Dial(dial) => {
-            let run = async |fabric: &Fabric| dials(fabric, dial).await;
-            dial.attachment.run(run).await
-        }
-        BenchCommand::Bulk(bulk) => {
-            let run = async |fabric: &Fabric| throughput(fabric, bulk).await;
-            bulk.attachment.run(run).await
-        }
-    }
+    let (BenchCommand::Rtt { measured, .. }
+    | BenchCommand::Dial { measured, .. }
+    | BenchCommand::Bulk { measured, .. }) = &bench.command;
+    measured
+        .attachment
+        .run(async |fabric| match bench.command {
+            BenchCommand::Rtt { count, size, .. } => {
+                round_trips(fabric, measured, count, size).await
+            }
+            BenchCommand::Dial { count, .. } => dials(fabric, measured, count).await,
+            BenchCommand::Bulk { duration, size, .. } => {
+                throughput(fabric, measured, duration, size).await
+            }
+        })
+        .await
 }
 
 /// Sends a message and waits until as much has come back, again and again.
-async fn round_trips(fabric: &Fabric, rtt: &RttBench) -> Result<(), Failure> {
-    let mut flow: Flow<Bytes, Bytes> = rtt.dialling.begin(fabric).bidi(Raw).await?;
-    let message = Bytes::from(vec![0; rtt.size]);
+async fn round_trips(
+    fabric: &Fabric,
+    measured: &Measured,
+    count: u32,
+    size: usize,
+) -> Result<(), Failure> {
+    let mut flow: Flow<Bytes, Bytes> = measured.dialling.begin(fabric).bidi(Raw).await?;
+    let message = Bytes::from(vec![0; size]);
     let mut times = Times::of("round trips");
-    for _ in 0..rtt.count {
+    for _ in 0..count {
         let begun = Instant::now();
         let sent = flow.send(message.clone()).await;
         sent.map_err(|error| error.cause)?;
@@ -47,41 +53,46 @@ async fn round_trips(fabric: &Fabric, rtt: &RttBench) -> Result<(), Failure> {
         }
         times.note(begun.elapsed());
     }
-    times.print(rtt.json)
+    times.print(measured.json)
 }
 
 /// Opens flows, one after the other.
-async fn dials(fabric: &Fabric, dial: &DialBench) -> Result<(), Failure> {
+async fn dials(fabric: &Fabric, measured: &Measured, count: u32) -> Result<(), Failure> {
     let mut times = Times::of("dials");
-    for _ in 0..dial.count {
+    for _ in 0..count {
         let begun = Instant::now();
-        let flow: Flow<Bytes, Bytes> = dial.dialling.begin(fabric).bidi(Raw).await?;
+        let flow: Flow<Bytes, Bytes> = measured.dialling.begin(fabric).bidi(Raw).await?;
         times.note(begun.elapsed());
         let (sender, mut receiver) = flow.split();
         drop(sender);
         // The next waits for its end, lest an endpoint that takes one at a time is busy.
         while receiver.recv().await?.is_some() {}
     }
-    times.print(dial.json)
+    times.print(measured.json)
 }
 
 /// Sends for a while, and counts what has arrived by the end.
-async fn throughput(fabric: &Fabric, bulk: &BulkBench) -> Result<(), Failure> {
-    let mut sender: Sender<Bytes> = bulk.dialling.begin(fabric).sender(Raw).await?;
-    let message = Bytes::from(vec![0; bulk.size]);
+async fn throughput(
+    fabric: &Fabric,
+    measured: &Measured,
+    duration: Duration,
+    size: usize,
+) -> Result<(), Failure> {
+    let mut sender: Sender<Bytes> = measured.dialling.begin(fabric).sender(Raw).await?;
+    let message = Bytes::from(vec![0; size]);
     let begun = Instant::now();
     let mut messages = 0_u64;
-    while begun.elapsed() < bulk.duration {
+    while begun.elapsed() < duration {
         let sent = sender.send(message.clone()).await;
         sent.map_err(|error| error.cause)?;
         messages += 1;
     }
     sender.finish().await?;
     let elapsed = begun.elapsed();
-    let bytes = messages * bulk.size as u64;
+    let bytes = messages * size as u64;
     let megabytes_per_second = bytes as f64 / 1e6 / elapsed.as_secs_f64();
     let messages_per_second = messages as f64 / elapsed.as_secs_f64();
-    if bulk.json {
+    if measured.json {
         return print_json(&json!({
             "messages": messages,
             "bytes": bytes,
@@ -93,7 +104,7 @@ async fn throughput(fabric: &Fabric, bulk: &BulkBench) -> Result<(), Failure> {
     print(format_args!(
         "{messages} messages of {} bytes in {:.2} s: {messages_per_second:.0} a second, \
          {megabytes_per_second:.1} MB/s",
-        bulk.size,
+        size,
         elapsed.as_secs_f64(),
     ))
 }

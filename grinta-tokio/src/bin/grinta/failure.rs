@@ -81,7 +81,7 @@ impl From<DialError> for Failure {
 }
 
 /// What the cause of a failed dial comes to for a shell.
-pub(crate) const fn kind_of(cause: &DialCause) -> Kind {
+const fn kind_of(cause: &DialCause) -> Kind {
     match cause {
         DialCause::NotFound { .. }
         | DialCause::NotAt { .. }

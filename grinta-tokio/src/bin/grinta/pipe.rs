@@ -88,21 +88,17 @@ async fn take(incoming: Incoming, flows: Flows, contents: Contents) -> Result<()
     match (contents.is_text(), incoming.direction()) {
         (true, Direction::Both) => {
             let (sender, receiver) = incoming.bidi(Raw).map_err(refused)?.split();
-            let from = receiver.path().clone();
             match flows {
-                Flows::One => {
-                    both(write_lines(sender), print_lines(receiver, &from, contents)).await
-                }
+                Flows::One => both(write_lines(sender), print_lines(receiver, contents)).await,
                 Flows::All => {
-                    print_lines(receiver, &from, contents).await?;
+                    print_lines(receiver, contents).await?;
                     Ok(sender.finish().await?)
                 }
             }
         }
         (true, Direction::Send) => {
             let receiver = incoming.receiver(Raw).map_err(refused)?;
-            let from = receiver.path().clone();
-            print_lines(receiver, &from, contents).await
+            print_lines(receiver, contents).await
         }
         (true, Direction::Receive) => write_lines(incoming.sender(Raw).map_err(refused)?).await,
         (false, Direction::Both) => {
@@ -215,13 +211,11 @@ pub(crate) async fn dial(dial: &arguments::Dial) -> Result<(), Failure> {
                 (true, true, _) => write_lines(untyped.sender(Raw).await?).await,
                 (true, _, true) => {
                     let receiver = untyped.receiver(Raw).await?;
-                    let from = receiver.path().clone();
-                    print_lines(receiver, &from, contents).await
+                    print_lines(receiver, contents).await
                 }
                 (true, false, false) => {
                     let (sender, receiver) = untyped.bidi(Raw).await?.split();
-                    let from = receiver.path().clone();
-                    both(write_lines(sender), print_lines(receiver, &from, contents)).await
+                    both(write_lines(sender), print_lines(receiver, contents)).await
                 }
                 (false, true, _) => {
                     let sender: Sender<Bytes> = untyped.sender(Raw).await?;
@@ -328,12 +322,9 @@ async fn write_lines(mut sender: Sender<String>) -> Result<(), Failure> {
     Ok(sender.finish().await?)
 }
 
-async fn print_lines(
-    mut receiver: Receiver<String>,
-    from: &Path,
-    contents: Contents,
-) -> Result<(), Failure> {
-    let from = match from {
+async fn print_lines(mut receiver: Receiver<String>, contents: Contents) -> Result<(), Failure> {
+    let path = receiver.path().clone();
+    let from = match &path {
         Path::Remote { node } => Some(node.as_str()),
         _ => None,
     };

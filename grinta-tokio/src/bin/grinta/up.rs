@@ -113,7 +113,7 @@ async fn follow(up: &Up, fabric: &Fabric) -> Result<(), Failure> {
     }
 }
 
-/// Another program's messages are lines here.
+/// What comes is printed as it comes.
 const LISTENING: Contents = Contents {
     lines: false,
     json: false,
