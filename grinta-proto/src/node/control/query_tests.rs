@@ -58,6 +58,24 @@ fn a_vote_is_decided_without_the_silent() {
 }
 
 #[test]
+fn a_question_on_a_connection_that_gives_way_to_another_is_asked_again() {
+    let mut world = whole(46, 2);
+    claim(&mut world, 1, "svc");
+    world.run(seconds(2));
+    begin(&mut world, 0, 1, request("svc", vote(1.0)));
+    // What is under way is lost, and the connection is there as before.
+    world.cut(|index| u8::from(index == 1), 2);
+    world.run(Duration::from_millis(10));
+    world.heal();
+    world.run(Duration::from_millis(100));
+    assert_eq!(ended(&world, 0, 1), None);
+    world.act(0, |control, now, _| control.handle_rerouted(now, &name(1)));
+    world.run(Duration::from_millis(100));
+    let report = ended(&world, 0, 1).expect("it is asked again").unwrap();
+    assert_eq!(report.owner, Some(name(1)));
+}
+
+#[test]
 fn too_few_answers_by_the_deadline_are_an_error_with_counts() {
     let mut world = whole(42, 5);
     world.cut(|index| u8::from(index > 1), 5);
