@@ -150,10 +150,10 @@ pub struct Limits {
     /// Control messages that wait for a connection to come up or to take them, in bytes. The
     /// oldest are dropped. Default 1 MiB.
     pub control_queue_max: usize,
-    /// Bytes of one peer's control stream that are taken within a second, claims among them, and as many
-    /// of its datagrams. Beyond it the stream is read no further until the next second, datagrams are
-    /// dropped, and after a minute without a pause the peer is cut off. Default 8 MiB: a node tells another all of a million
-    /// names within ten seconds, and has nothing more to say then.
+    /// Bytes of one peer's control stream that are taken within a second, claims among them, and as
+    /// many of its datagrams. Beyond it the stream is read no further until the next second, datagrams
+    /// are dropped, and after a minute without a pause the peer is cut off. Default 8 MiB: a node tells
+    /// another all of a million names within ten seconds, and has nothing more to say then.
     pub control_bytes_per_second_max: usize,
     /// Calls of one flow that wait for their answers; further ones wait to be sent. Default 1,024.
     pub calls_in_flight_max: usize,

@@ -88,11 +88,11 @@ pub fn only_names_under<C: Into<String>, E: Into<String>>(
     let prefixes: BTreeSet<(String, String)> = prefixes.collect();
     move |claimant| {
         let names = claimant.alternative_names;
-        let mut granted = prefixes.iter().filter_map(|(certified, prefix)| {
+        let granted = prefixes.iter().filter_map(|(certified, prefix)| {
             let is_certified = names.iter().any(|name| name.starts_with(certified));
             is_certified.then_some(prefix)
         });
-        let granted: BTreeSet<_> = granted.by_ref().collect();
+        let granted: BTreeSet<_> = granted.collect();
         let name = claimant.name.as_str();
         if granted.iter().any(|prefix| name.starts_with(*prefix)) {
             return Ok(());

@@ -85,13 +85,13 @@ impl Notary for Signatory {
         &self,
         node: &NodeName,
         chain: &[u8],
-        names: &[EndpointName],
+        names: &mut dyn Iterator<Item = &EndpointName>,
     ) -> BTreeMap<EndpointName, String> {
         let Claimable(Some(rule)) = &self.claimable else {
             return BTreeMap::new();
         };
         let alternative_names = &Credentials::alternative_names(chain);
-        let judged = names.iter().filter_map(|name| {
+        let judged = names.filter_map(|name| {
             let claimant = Claimant {
                 node,
                 alternative_names,

@@ -6,8 +6,8 @@
 //! from one to the next. Failure detection is foca's (`swim`), the members as a program sees them
 //! are `members`, the names are `directory`; `sync` compares both with one node at a time, and
 //! `gossip` tells changes to a few at random; `proving` takes of both what owners signed and no more
-//! (`notary` is who signs, `proofs` what is known of the signatures). `resolve` asks members about a name, and `confirm`
-//! has them confirm a claim.
+//! (`notary` is who signs, `proofs` what is known of the signatures). `resolve` asks members about a
+//! name, and `confirm` has them confirm a claim.
 //!
 //! Call [`Control::handle_timeout`] after all messages of a turn. A process that was frozen wakes
 //! with the answers to its probes already in its socket; its timers must not judge before them.

@@ -28,7 +28,7 @@ pub trait Notary: fmt::Debug + Send + Sync {
         &self,
         _node: &NodeName,
         _chain: &[u8],
-        _names: &[EndpointName],
+        _names: &mut dyn Iterator<Item = &EndpointName>,
     ) -> BTreeMap<EndpointName, String> {
         BTreeMap::new()
     }

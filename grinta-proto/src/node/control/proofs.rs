@@ -241,14 +241,14 @@ impl Proofs {
     }
 
     /// Of these names, those that an owner may not hold by a certificate, and why.
-    pub(super) fn forbidden(
+    pub(super) fn forbidden<'a>(
         &self,
         owner: &NodeName,
         id: CertificateId,
-        names: &[EndpointName],
+        mut names: impl Iterator<Item = &'a EndpointName>,
     ) -> BTreeMap<EndpointName, String> {
         let chain = self.chain(owner, id).map_or(&[][..], |chain| chain);
-        self.notary.forbidden(owner, chain, names)
+        self.notary.forbidden(owner, chain, &mut names)
     }
 
     /// Our own certificate.

@@ -308,8 +308,8 @@ impl Control {
             return Taken::Refused;
         };
         let (owner, certificate) = (&update.owner, proof.certificate);
-        let names = update.claims.iter().map(|claim| claim.name.clone());
-        let forbidden = proofs.forbidden(owner, certificate, &names.collect::<Vec<_>>());
+        let names = update.claims.iter().map(|claim| &claim.name);
+        let forbidden = proofs.forbidden(owner, certificate, names);
         if !forbidden.is_empty() {
             tracing::warn!(target: "grinta::name", %owner, ?forbidden, "claims that its certificate may not make count for nothing");
         }
@@ -330,7 +330,7 @@ impl Control {
         };
         if let Some(certificate) = proofs.signer(owner) {
             let held = self.directory.held_by(owner);
-            let forbidden = proofs.forbidden(owner, certificate, &held);
+            let forbidden = proofs.forbidden(owner, certificate, held);
             self.directory
                 .forbid(owner, &forbidden.into_keys().collect());
         }
@@ -339,28 +339,31 @@ impl Control {
     /// Says which of our own names our certificate may not hold: others take us for their owner no
     /// more.
     fn warn_of_forbidden(&self) {
-        for name in self.directory.held() {
-            if let Err(error) = self.may_hold(name) {
-                tracing::warn!(target: "grinta::name", %error, "the name counts at this node alone");
-            }
+        for error in self.forbidden_to_us(self.directory.held()) {
+            tracing::warn!(target: "grinta::name", %error, "the name counts at this node alone");
         }
     }
 
     /// Whether our own certificate may hold a name.
     pub(super) fn may_hold(&self, name: &EndpointName) -> Result<(), ClaimError> {
-        let Some(proofs) = &self.proofs else {
-            return Ok(());
-        };
+        let mut errors = self.forbidden_to_us(std::iter::once(name));
+        errors.next().map_or(Ok(()), Err)
+    }
+
+    /// Of these names, those that our own certificate may not hold.
+    fn forbidden_to_us<'a>(
+        &self,
+        names: impl Iterator<Item = &'a EndpointName>,
+    ) -> impl Iterator<Item = ClaimError> {
         let node = self.directory.local();
-        let forbidden = proofs.forbidden(node, proofs.own(), std::slice::from_ref(name));
-        match forbidden.into_iter().next() {
-            None => Ok(()),
-            Some((name, reason)) => Err(ClaimError::Forbidden {
-                name,
-                node: node.clone(),
-                reason,
-            }),
-        }
+        let proofs = self.proofs.as_ref();
+        let forbidden = proofs.map(|proofs| proofs.forbidden(node, proofs.own(), names));
+        let forbidden = forbidden.unwrap_or_default().into_iter();
+        forbidden.map(|(name, reason)| ClaimError::Forbidden {
+            name,
+            node: node.clone(),
+            reason,
+        })
     }
 
     /// Takes news of ourselves: an earlier run of ours said more than this one, or another node has

@@ -377,30 +377,22 @@ fn a_claim_that_the_rule_forbids_counts_for_nothing_at_all_who_keep_it() {
         "it is told on as any"
     );
 
+    let certify = |world: &mut World, uris: &[&str]| {
+        let leaf = Leaf::default().dns("mallory");
+        let leaf = uris.iter().fold(leaf, |leaf, uri| leaf.uri(uri));
+        let credentials = world.ca.credentials(&leaf);
+        let mallory = world.node("mallory");
+        mallory.replace_credentials(credentials).unwrap();
+        world.run_for(Duration::from_secs(3));
+    };
     // With a certificate for both, its claim is the older one.
-    let leaf = Leaf::default()
-        .dns("mallory")
-        .uri("spiffe://prod/db/mallory");
-    let leaf = leaf.uri("spiffe://prod/web/mallory");
-    let credentials = world.ca.credentials(&leaf);
-    world
-        .node("mallory")
-        .replace_credentials(credentials)
-        .unwrap();
-    world.run_for(Duration::from_secs(3));
+    let (web, db) = ("spiffe://prod/web/mallory", "spiffe://prod/db/mallory");
+    certify(&mut world, &[db, web]);
     for at in honest {
         assert_eq!(owner(&mut world, at), Some(node_name("mallory")), "{at}");
     }
     // And back.
-    let leaf = Leaf::default()
-        .dns("mallory")
-        .uri("spiffe://prod/web/mallory");
-    let credentials = world.ca.credentials(&leaf);
-    world
-        .node("mallory")
-        .replace_credentials(credentials)
-        .unwrap();
-    world.run_for(Duration::from_secs(3));
+    certify(&mut world, &[web]);
     for at in honest {
         assert_eq!(owner(&mut world, at), Some(node_name("d")), "{at}");
     }

@@ -131,11 +131,9 @@ impl Directory {
     }
 
     /// The names that an owner holds, those that it is forbidden included.
-    #[must_use]
-    pub fn held_by(&self, owner: &NodeName) -> Vec<EndpointName> {
-        let id = self.owners.find(owner);
-        let held = id.map(|id| self.owners[id].held().map(|entry| entry.name.clone()));
-        held.into_iter().flatten().collect()
+    pub fn held_by(&self, owner: &NodeName) -> impl Iterator<Item = &EndpointName> {
+        let id = self.owners.find(owner).into_iter();
+        id.flat_map(|id| self.owners[id].held().map(|entry| &entry.name))
     }
 
     /// Of all names that an owner holds, these are forbidden to it from now on, and no others.
