@@ -1,6 +1,7 @@
 //! What is the case, and whether what nodes tell agrees with it: the same for both tiers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::mem::discriminant;
 use std::time::Duration;
 
@@ -101,6 +102,14 @@ impl Oracle {
     /// second hand.
     pub(crate) fn has_run_since(&self, id: NodeId, since: Duration) -> bool {
         self.running.get(&id).is_some_and(|&start| start <= since)
+    }
+
+    /// The names that only nodes of the core ever claimed.
+    pub(crate) fn names_of_core(&self, core: &[NodeId]) -> impl Iterator<Item = &EndpointName> {
+        let is_its_own =
+            |claimants: &BTreeSet<NodeName>| claimants.iter().all(|it| core.contains(&node_of(it)));
+        let names = self.claimants.iter();
+        names.filter_map(move |(name, claimants)| is_its_own(claimants).then_some(name))
     }
 
     /// What becomes of a node's process.
@@ -566,13 +575,39 @@ fn is_newer(member: &Member, before: Option<&Member>) -> bool {
 }
 
 /// A member in a few words.
-pub(crate) fn line(member: &Member) -> String {
+fn line(member: &Member) -> String {
     format!(
         "{} {} {}",
         member.name,
         member.session.0,
         word(member.state)
     )
+}
+
+/// What a node that runs holds.
+pub(crate) struct Held {
+    pub(crate) members: Vec<Member>,
+    /// Names and their owners.
+    pub(crate) names: Vec<(EndpointName, NodeName)>,
+}
+
+/// What a node is and holds, in a line; `held` is nothing, if it does not run.
+pub(crate) fn account(
+    node: impl fmt::Display,
+    runs: u64,
+    state: &str,
+    held: Option<Held>,
+) -> String {
+    let Some(Held { members, names }) = held else {
+        return format!("{node} (run {runs}) {state}");
+    };
+    let members: Vec<_> = members.iter().map(line).collect();
+    let names = names
+        .iter()
+        .map(|(name, owner)| format!("{name} of {owner}"));
+    let names: Vec<_> = names.collect();
+    let (members, names) = (members.join(", "), names.join(", "));
+    format!("{node} (run {runs}) {state}; sees {members}; knows {names}")
 }
 
 /// What the events about a member have to fold to.

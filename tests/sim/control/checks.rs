@@ -226,13 +226,7 @@ impl World<'_> {
                 return Err((Invariant::D1, what));
             }
         }
-        for (name, claimants) in &self.oracle.claimants {
-            if !claimants
-                .iter()
-                .all(|node| self.plan.core.contains(&node_of(node)))
-            {
-                continue;
-            }
+        for name in self.oracle.names_of_core(&self.plan.core) {
             let holds = |control: &Control| control.directory().held().any(|held| held == name);
             let holders = of_core().filter(|(_, control)| holds(control));
             let holders: BTreeSet<_> = holders.map(|(id, _)| id).collect();

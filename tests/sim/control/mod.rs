@@ -483,29 +483,21 @@ impl Node {
 
     /// What it is and holds, in a line.
     fn describe(&self) -> String {
-        let (name, runs) = (&self.name, self.runs);
-        let Some(control) = &self.control else {
-            return format!("{name} (run {runs}) does not run");
+        let state = match (&self.control, &self.frozen, self.has_left) {
+            (None, _, _) => "does not run",
+            (Some(_), Some(_), _) => "is frozen",
+            (Some(_), None, true) => "has left",
+            (Some(_), None, false) => "runs",
         };
-        let state = match (&self.frozen, self.has_left) {
-            (Some(_), _) => "is frozen",
-            (None, true) => "has left",
-            (None, false) => "runs",
-        };
-        let members: Vec<_> = control
-            .members()
-            .map(|member| oracle::line(&member))
-            .collect();
-        let page = control.directory().scan("", None, usize::MAX);
-        let names = page.listings.iter();
-        let names: Vec<_> = names
-            .map(|listing| format!("{} of {}", listing.name, listing.owner))
-            .collect();
-        format!(
-            "{name} (run {runs}) {state}; sees {}; knows {}",
-            members.join(", "),
-            names.join(", ")
-        )
+        let held = self.control.as_ref().map(|control| {
+            let page = control.directory().scan("", None, usize::MAX);
+            let names = page.listings.into_iter();
+            oracle::Held {
+                members: control.members().collect(),
+                names: names.map(|listing| (listing.name, listing.owner)).collect(),
+            }
+        });
+        oracle::account(&self.name, self.runs, state, held)
     }
 
     /// Whether its process runs and takes part.

@@ -11,7 +11,7 @@ use super::{Stage, first_place};
 use crate::host::TURN_DURATION;
 use crate::io::{levels, over_limit};
 use crate::marks::sometimes;
-use crate::oracle::{self, Finding, HEAL_BOUND, crash_bound, gist, line, name_of, node_of, word};
+use crate::oracle::{self, Finding, HEAL_BOUND, crash_bound, gist, name_of, node_of, word};
 use crate::plan::{Action, Fault, HostFault, NodeId};
 use crate::simulation::Simulation;
 use crate::verdict::Invariant;
@@ -168,10 +168,7 @@ impl Stage {
     fn check_names_of_core(&self) -> Result<(), Finding> {
         let core = &self.plan.core;
         let oracle = self.oracle.borrow();
-        for (name, claimants) in &oracle.claimants {
-            if !claimants.iter().all(|node| core.contains(&node_of(node))) {
-                continue;
-            }
+        for name in oracle.names_of_core(core) {
             let serves = |id: &NodeId| self.with_node(*id, |node| node.serves.contains_key(name));
             let holders: BTreeSet<_> = core.iter().copied().filter(serves).collect();
             let holders = Some(&holders).filter(|holders| !holders.is_empty());
@@ -334,22 +331,14 @@ impl Stage {
                 };
                 (node.runs, node.fabric.clone(), state)
             });
-            let Some(fabric) = fabric else {
-                return format!("{id} (run {runs}) {state}");
-            };
-            let members = fabric.members();
-            let members = members.iter().filter(|member| member.name != name_of(id));
-            let members: Vec<_> = members.map(line).collect();
-            let names = fabric.names("").page().names;
-            let names = names
-                .iter()
-                .map(|listed| format!("{} of {}", listed.name, listed.owner));
-            let names: Vec<_> = names.collect();
-            format!(
-                "{id} (run {runs}) {state}; sees {}; knows {}",
-                members.join(", "),
-                names.join(", ")
-            )
+            let held = fabric.map(|fabric| {
+                let mut members = fabric.members();
+                members.retain(|member| member.name != name_of(id));
+                let names = fabric.names("").page().names.into_iter();
+                let names = names.map(|listed| (listed.name, listed.owner)).collect();
+                oracle::Held { members, names }
+            });
+            oracle::account(id, runs, state, held)
         };
         self.plan.node_ids().map(describe).collect()
     }
