@@ -213,9 +213,7 @@ impl Control {
             return;
         }
         self.connected.insert(peer.name.clone(), peer.address);
-        if self.proofs.is_some() {
-            self.directory.begin(&peer.name, peer.session);
-        }
+        self.begin_run(&peer);
         let is_known = self.members.get(&peer.name).is_some_and(|entry| {
             entry.health.is_active() && entry.identity.session == peer.session
         });

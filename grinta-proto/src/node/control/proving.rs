@@ -18,6 +18,7 @@ use super::notary::Notary;
 use super::proofs::{Lookup, Proofs, begun, extend, reach, settle};
 use super::{ClaimError, Control, Violation};
 use crate::name::{EndpointName, NodeName};
+use crate::node::Identity;
 use crate::wire::claims::{HeadProof, OwnerCertificate, OwnerDelta, OwnerHead, Version};
 
 /// Who tells of owners, and what besides deltas.
@@ -203,6 +204,19 @@ impl Control {
         let proofs = self.proofs.as_mut();
         if proofs.is_some_and(|it| is_told && it.of(&head).is_none() && it.may_sign(now)) {
             self.sign();
+        }
+    }
+
+    /// A peer itself shows in which run it is. What is held of an earlier one is void, and others who
+    /// hold it may not meet the peer for long: it is asked to say so to all.
+    pub(super) fn begin_run(&mut self, peer: &Identity) {
+        if self.proofs.is_none() {
+            return;
+        }
+        let held = self.directory.head(&peer.name);
+        self.directory.begin(&peer.name, peer.session);
+        if held.session < peer.session && held.version.max(held.floor) > Version(0) {
+            self.pull(&peer.name, vec![held], 0);
         }
     }
 

@@ -368,6 +368,27 @@ fn a_node_that_comes_back_without_its_names_voids_them_everywhere() {
     siege.world.check();
 }
 
+/// Who has not met the later run can be told of it by nobody else, as long as that signed nothing.
+#[test]
+fn a_node_that_comes_back_among_many_without_its_names_says_so_to_all() {
+    let mut world = World::of(116, 60);
+    world.violations = Some(Vec::new());
+    world.run(seconds(10));
+    world.act(2, |control, now, _| {
+        let claimed = control.claim(now, UNIX_TIME, endpoint("svc"), ClaimMode::Exclusive);
+        claimed.unwrap();
+    });
+    world.run(seconds(10));
+    world.crash(2);
+    world.boot(2, Session(2), &[0]);
+    world.run(seconds(15));
+    let indices = world.indices();
+    let deceived = indices.into_iter();
+    let deceived = deceived.filter(|&at| owner_of(&world, at, "svc").is_some());
+    assert_eq!(deceived.collect::<Vec<_>>(), Vec::<usize>::new());
+    world.check();
+}
+
 #[test]
 fn news_of_ourselves_that_we_did_not_sign_is_none() {
     let mut siege = Siege::begin(108);
