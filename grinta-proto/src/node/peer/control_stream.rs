@@ -94,3 +94,28 @@ impl ControlStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use quinn_proto::{Dir, Side};
+
+    use super::*;
+
+    #[test]
+    fn the_oldest_that_have_not_begun_give_way_and_the_newest_is_always_kept() {
+        let mut control = ControlStream::new(StreamId::new(Side::Client, Dir::Bi, 0), 100);
+        let frame = |of: u8| Bytes::from(vec![of; 40]);
+        let waiting = |control: &ControlStream| -> Vec<u8> {
+            control.queue.iter().map(|frame| frame[0]).collect()
+        };
+        (0..3).for_each(|of| control.send(frame(of), 100));
+        assert_eq!((waiting(&control), control.queued()), (vec![1, 2], 80));
+        control.front_begun = true;
+        control.send(frame(3), 100);
+        assert_eq!((waiting(&control), control.queued()), (vec![1, 3], 80));
+        control.send(Bytes::from(vec![4; 1000]), 100);
+        assert_eq!((waiting(&control), control.queued()), (vec![1, 4], 1040));
+        control.send(frame(5), 100);
+        assert_eq!((waiting(&control), control.queued()), (vec![1, 5], 80));
+    }
+}

@@ -144,6 +144,31 @@ impl World {
         self.node(name).write(flow, payload)
     }
 
+    /// Writes as many pieces of so many bytes as there is room for, and waits for more room until it
+    /// does not come. Returns how many bytes that were.
+    pub(in crate::node) fn fill(
+        &mut self,
+        (name, flow): (&'static str, FlowId),
+        piece: usize,
+    ) -> usize {
+        let piece = vec![7; piece];
+        let mut written = 0;
+        loop {
+            match self.write((name, flow), &piece) {
+                Ok(()) => written += piece.len(),
+                Err(FlowWriteError::Blocked) => {
+                    self.run_for(Duration::from_millis(50));
+                    let goes_on = |event: &Event| *event == Event::FlowWritable(flow);
+                    if !self.has_told(name, goes_on) {
+                        return written;
+                    }
+                    self.wait(name, "writable", |event| goes_on(event).then_some(()));
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
     /// Reads until `length` bytes are there.
     pub(in crate::node) fn read(
         &mut self,

@@ -323,24 +323,7 @@ fn a_reader_that_stops_blocks_its_writer_and_no_other_flow() {
     let (mut world, ends) = World::with_flow(1);
     let endpoint = world.serve("b", "busy", "a");
     let other = world.flow("a", "b", (endpoint, "busy"));
-    let mut written = 0;
-    loop {
-        match world.write(ends.dialler, &[7; 10_000]) {
-            Ok(()) => written += 10_000,
-            Err(FlowWriteError::Blocked) => {
-                let before = world.now;
-                world.run_for(Duration::from_millis(50));
-                assert!(world.now > before);
-                let (name, flow) = ends.dialler;
-                let goes_on = |event: &Event| *event == Event::FlowWritable(flow);
-                if !world.has_told(name, goes_on) {
-                    break;
-                }
-                world.wait(name, "writable", |event| goes_on(event).then_some(()));
-            }
-            Err(error) => panic!("{error}"),
-        }
-    }
+    let written = world.fill(ends.dialler, 10_000);
     let limits = world.node("a").limits().clone();
     let bound = limits.flow_receive_window as usize + limits.flow_send_buffer + 10_000;
     assert!(written <= bound, "{written} > {bound}");

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::node::control::Resolution;
-use crate::node::testing::{Guise, World, endpoint_name};
+use crate::node::testing::{Guise, World, endpoint_name, node_name};
 use crate::node::{ConnectError, DialCause, EndpointRefusal, JoinError};
 
 #[test]
@@ -99,3 +99,85 @@ fn handshakes_that_hang_keep_out_nobody_for_long() {
     while world.join("c").is_err() {}
     world.exchange(honest);
 }
+
+#[test]
+fn flows_that_nobody_reads_hold_no_more_than_their_connection_may() {
+    let window = 100_000;
+    let mut world = World::new(1);
+    world.start_with("a", &[], |config| {
+        config.limits.flow_receive_window = window;
+        config.limits.connection_receive_window = window;
+    });
+    world.join("a").unwrap();
+    for name in ["b", "c"] {
+        world.start(name, &["a"]);
+        world.join(name).unwrap();
+    }
+    let endpoint = world.serve("a", "service", "b");
+    let flows = [(); 3].map(|()| world.flow("b", "a", (endpoint, "service")));
+    let honest = world.flow("c", "a", (endpoint, "service"));
+    let written = flows.map(|flow| world.fill(flow.dialler, PIECE));
+    let held = window as usize + 3 * (world.node("b").limits().flow_send_buffer + PIECE);
+    let all: usize = written.iter().sum();
+    assert!(all <= held, "{all} > {held}");
+    world.exchange(honest);
+    for (flow, written) in flows.iter().zip(written) {
+        assert_eq!(world.read(flow.acceptor, written).len(), written);
+        world.exchange(*flow);
+    }
+}
+
+#[test]
+fn what_a_peer_does_not_acknowledge_is_no_more_than_a_connection_may_send() {
+    let window = 100_000;
+    let mut world = World::new(1);
+    world.start("a", &[]);
+    world.join("a").unwrap();
+    world.start_with("b", &["a"], |config| {
+        config.limits.connection_send_window = window;
+    });
+    world.join("b").unwrap();
+    let endpoint = world.serve("a", "service", "b");
+    let flows = [(); 3].map(|()| world.flow("b", "a", (endpoint, "service")));
+    world.cut("a", "b");
+    let written = flows.map(|flow| world.fill(flow.dialler, PIECE));
+    let held = window as usize + 3 * (world.node("b").limits().flow_send_buffer + PIECE);
+    let all: usize = written.iter().sum();
+    assert!(all <= held, "{all} > {held}");
+    world.heal();
+    for (flow, written) in flows.iter().zip(written) {
+        assert_eq!(world.read(flow.acceptor, written).len(), written);
+        world.exchange(*flow);
+    }
+}
+
+#[test]
+fn a_congestion_window_grows_as_far_as_it_may_and_no_further() {
+    let window_of = |window_max: Option<u64>| {
+        let mut world = World::new(1);
+        world.start("a", &[]);
+        world.join("a").unwrap();
+        world.start_with("b", &["a"], |config| {
+            if let Some(window_max) = window_max {
+                config.limits.congestion_window_max = window_max;
+            }
+        });
+        world.join("b").unwrap();
+        let endpoint = world.serve("a", "service", "b");
+        let flow = world.flow("b", "a", (endpoint, "service"));
+        for _ in 0..20 {
+            let written = world.fill(flow.dialler, PIECE);
+            assert_eq!(world.read(flow.acceptor, written).len(), written);
+        }
+        let connections = world.node("b").snapshot().connections;
+        let mut to_a = connections.iter();
+        let to_a = to_a.find(|connection| connection.peer == Some(node_name("a")));
+        to_a.unwrap().congestion_window
+    };
+    let window_max = 50_000;
+    assert!(window_of(None) > 2 * window_max);
+    assert_eq!(window_of(Some(window_max)), window_max);
+}
+
+/// Bytes that are written at once.
+const PIECE: usize = 10_000;
