@@ -18,6 +18,10 @@ use crate::verdict::Invariant;
 #[derive(Debug)]
 pub(crate) struct Oracle {
     pub(crate) views: Vec<View>,
+    /// Events of members, of all nodes together.
+    pub(crate) member_events: u64,
+    /// The events of members and the hashes of all directories when they were looked at last.
+    pub(crate) seen: (u64, Vec<Option<u64>>),
     /// The nodes that run, and since when.
     running: BTreeMap<NodeId, Duration>,
     /// The latest session of runs that ended.
@@ -69,6 +73,8 @@ impl Oracle {
     pub(crate) fn new(plan: &Plan) -> Self {
         Self {
             views: plan.node_ids().map(|_| View::default()).collect(),
+            member_events: 0,
+            seen: (0, Vec::new()),
             running: BTreeMap::new(),
             ended: BTreeMap::new(),
             left: BTreeMap::new(),
@@ -381,6 +387,7 @@ impl Oracle {
             kind,
             seen: member.state.into(),
         });
+        self.member_events += 1;
         let members = &mut self.views[id.index()].members;
         members.insert(member.name.clone(), member);
         Ok(())

@@ -252,14 +252,16 @@ impl<'a> World<'a> {
             || format!("{to} receives from {}", link.from),
         );
         note_kind(&message);
-        let is_of_names = !matches!(*message, ControlMessage::Swim(_));
-        let violation = self.act(to, |control, now, _| {
-            control.handle_message(now, &from, *message).err()
+        let handled = self.act(to, |control, now, _| {
+            let hash = control.directory().hash();
+            let violation = control.handle_message(now, &from, *message).err();
+            (violation, control.directory().hash() != hash)
         });
-        if is_of_names {
+        let (violation, is_replica_changed) = handled.unwrap_or_default();
+        if is_replica_changed {
             self.look_at_replica(to);
         }
-        if let Some(Some(violation)) = violation {
+        if let Some(violation) = violation {
             self.fail(
                 Invariant::S6,
                 format!("{} refuses: {violation}", self.nodes[index(to)].name),
