@@ -184,6 +184,7 @@ pub use shell::io::{Capabilities, Io, RecvMeta};
 pub use shell::members::{MemberWatch, WatchError};
 pub use shell::names::{NameScan, NameUpdate, NameWatch};
 pub use shell::query::Query;
+pub use shell::sleep::Interval;
 pub use tls::{
     Credentials, CredentialsError, Der, MalformedCertificate, Origin, Part, Pem, PemFiles,
     TlsAlert, TlsFailure, certified_names,

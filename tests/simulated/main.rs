@@ -11,6 +11,7 @@ mod names;
 mod pictures;
 mod scenarios;
 mod single_losses;
+mod timers;
 mod tripwire;
 
 use grinta_proto::{Config, Fabric};

@@ -34,7 +34,7 @@ use self::peering::Redial;
 use self::quic::Quic;
 use self::signing::Signatory;
 use self::slow::SlowConsumers;
-use self::timers::{TimerKey, Timers};
+use self::timers::Timers;
 use self::trust::Expiry;
 use self::whereabouts::Whereabouts;
 
@@ -89,6 +89,7 @@ pub use self::leaving::ShutdownReport;
 pub use self::membership::IdentityConflict;
 pub use self::signing::{Claimable, Claimant};
 pub use self::sleep::SleepId;
+use self::sleep::Sleeping;
 pub use self::snapshot::{
     CertificateSnapshot, ConflictSnapshot, ConnectionSnapshot, ConnectionStage, DialSnapshot,
     EndpointSnapshot, EndpointStanding, FlowSnapshot, FlowStage, HealthSnapshot, Level,
@@ -132,7 +133,7 @@ pub struct Node {
     held: BTreeMap<NodeName, VecDeque<Bytes>>,
     slow: SlowConsumers,
     timers: Timers<Timer>,
-    sleeps: BTreeMap<SleepId, TimerKey>,
+    sleeps: BTreeMap<SleepId, Sleeping>,
     join: Option<Join>,
     /// Whether [`Timer::Unused`] is armed.
     watches_unused: bool,
@@ -217,6 +218,7 @@ enum Command {
     Dial(DialId, DialRequest),
     Query(QueryId, QueryRequest),
     Sleep(SleepId, Duration),
+    Repeat(SleepId, Duration),
     SetLabels(Labels),
     /// The credentials were replaced.
     JudgePeers,
@@ -564,10 +566,7 @@ impl Node {
                     join.is_settled = true;
                 }
             }
-            Timer::Sleep(id) => {
-                self.sleeps.remove(&id);
-                self.events.push_back(Event::Woken(id));
-            }
+            Timer::Sleep(id) => self.wake(now, id),
             Timer::Grace => {
                 if let Phase::ShuttingDown { is_overdue, .. } = &mut self.phase {
                     *is_overdue = true;
@@ -584,10 +583,8 @@ impl Node {
             Command::Release(name) => self.control.release(now, &name),
             Command::Dial(id, request) => self.begin_dial(now, id, request),
             Command::Query(id, request) => self.control.query(now, id, request),
-            Command::Sleep(id, duration) => {
-                let timer = self.timers.arm(now, duration, Timer::Sleep(id));
-                self.sleeps.insert(id, timer);
-            }
+            Command::Sleep(id, duration) => self.begin_sleep(now, id, duration, None),
+            Command::Repeat(id, period) => self.begin_sleep(now, id, period, Some(period)),
             Command::SetLabels(labels) => self.change_labels(now, labels),
             Command::JudgePeers => self.judge_peers(now),
             Command::Leave => self.begin_leave(now),

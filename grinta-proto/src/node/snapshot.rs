@@ -483,6 +483,7 @@ impl Node {
             | Command::Claim(_)
             | Command::Release(_)
             | Command::Sleep(..)
+            | Command::Repeat(..)
             | Command::SetLabels(_)
             | Command::JudgePeers
             | Command::Query(..)

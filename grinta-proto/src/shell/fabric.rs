@@ -23,7 +23,7 @@ use crate::shell::members::MemberWatch;
 use crate::shell::names::{NameScan, NameWatch};
 use crate::shell::query::Query;
 use crate::shell::shared::{Shared, State};
-use crate::shell::sleep::Sleep;
+use crate::shell::sleep::{Interval, Sleep};
 use crate::wire::control::LabelsError;
 
 /// A handle on a fabric: opens endpoints, dials them, and tells about the members.
@@ -286,6 +286,14 @@ impl Fabric {
     pub async fn sleep(&self, duration: Duration) {
         let sleep = Sleep::new(self.shared(), duration);
         poll_fn(|cx| sleep.poll(cx)).await;
+    }
+
+    /// Ticks after each `period` from now on, on the fabric's own clock: where a task is late, the
+    /// ticks that follow stay where they are, and those that it missed are one. A period below 1 ms is
+    /// taken for 1 ms.
+    #[must_use]
+    pub fn interval(&self, period: Duration) -> Interval {
+        Interval::new(self.shared(), period)
     }
 
     /// Waits for `future`, for `limit` at the most, on the fabric's own clock.

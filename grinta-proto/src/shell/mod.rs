@@ -18,7 +18,7 @@ pub(crate) mod members;
 pub(crate) mod names;
 pub(crate) mod query;
 mod shared;
-mod sleep;
+pub(crate) mod sleep;
 mod trust;
 mod waiters;
 #[cfg(test)]

@@ -1,10 +1,12 @@
-//! A timer of the fabric's own clock, for what the handles wait for.
+//! Timers of the fabric's own clock.
 
+use std::fmt;
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use crate::node::SleepId;
+use crate::node::{Node, SleepId};
 use crate::shell::shared::{Shared, SleepSlot};
 
 /// A sleep under way; dropping it ends it.
@@ -17,8 +19,16 @@ pub(crate) struct Sleep {
 impl Sleep {
     /// Begins a sleep.
     pub(crate) fn new(shared: &Arc<Shared>, duration: Duration) -> Self {
+        Self::begin(shared, duration, Node::sleep)
+    }
+
+    fn begin(
+        shared: &Arc<Shared>,
+        duration: Duration,
+        begin: fn(&mut Node, Duration) -> SleepId,
+    ) -> Self {
         let id = shared.with(|state| {
-            let id = state.node.sleep(duration);
+            let id = begin(&mut state.node, duration);
             state.sleeps.insert(id, SleepSlot::default());
             id
         });
@@ -62,5 +72,52 @@ impl Drop for Sleep {
             state.sleeps.remove(&self.id);
             state.node.cancel_sleep(self.id);
         });
+    }
+}
+
+/// Ticks at regular times of the fabric's own clock; see [`Fabric::interval`](crate::Fabric::interval).
+/// Dropping it ends it.
+pub struct Interval {
+    sleep: Sleep,
+}
+
+impl Interval {
+    pub(crate) fn new(shared: &Arc<Shared>, period: Duration) -> Self {
+        Self {
+            sleep: Sleep::begin(shared, period, Node::repeat),
+        }
+    }
+
+    /// Waits for the next tick. Ticks that passed since the last call are one, and it is ready at
+    /// once. False as soon as the fabric is closed, so that a task may
+    /// `while interval.tick().await { … }`.
+    ///
+    /// # Cancel safety
+    /// Safe: a tick that nobody was given is the next one's.
+    pub async fn tick(&mut self) -> bool {
+        let sleep = &self.sleep;
+        poll_fn(|cx| {
+            sleep.shared.with(|state| {
+                let is_closed = state.is_closed;
+                let slot = state.sleeps.get_mut(&sleep.id).filter(|_| !is_closed);
+                let Some(slot) = slot else {
+                    return Poll::Ready(false);
+                };
+                if std::mem::take(&mut slot.is_over) {
+                    return Poll::Ready(true);
+                }
+                slot.waker.register(cx);
+                Poll::Pending
+            })
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for Interval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Interval")
+            .field("period", &self.sleep.duration)
+            .finish_non_exhaustive()
     }
 }

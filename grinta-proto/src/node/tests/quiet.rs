@@ -117,6 +117,24 @@ fn sleeps_end_in_their_order_or_not_at_all() {
 }
 
 #[test]
+fn what_repeats_is_told_once_for_all_that_was_missed_and_keeps_its_times() {
+    let mut world = World::of(1, &["a"]);
+    let begun = world.now;
+    let tick = world.node("a").repeat(Duration::from_millis(10));
+    let mut told = Vec::new();
+    for frozen in [0, 0, 35, 0] {
+        world.now += Duration::from_millis(frozen);
+        world.wait("a", "a tick", |event| {
+            (*event == Event::Woken(tick)).then_some(())
+        });
+        told.push((world.now - begun).as_millis());
+    }
+    assert_eq!(told, [10, 20, 55, 60]);
+    world.node("a").cancel_sleep(tick);
+    assert_nothing_under_way(&mut world, "a");
+}
+
+#[test]
 fn the_same_seed_and_script_repeat_to_the_last_datagram() {
     let origin = any_instant();
     let run = |seed| {
