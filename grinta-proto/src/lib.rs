@@ -171,7 +171,7 @@ pub use node::{
 pub use share::{InvalidShare, Share};
 pub use shell::builder::{Builder, StartError};
 pub use shell::call::{Call, CallError, Caller, Calls, Request, Responder};
-pub use shell::dial::{Asking, BothWays, Dial, ReceiveOnly, SendOnly, Untyped};
+pub use shell::dial::{Asking, BothWays, Dial, ReceiveOnly, Requesting, SendOnly, Untyped};
 pub use shell::driver::Driver;
 pub use shell::endpoint::{AcceptError, Endpoint, EndpointError, Incoming, OpenEndpoint};
 pub use shell::fabric::{Elapsed, Fabric};
@@ -184,6 +184,7 @@ pub use shell::io::{Capabilities, Io, RecvMeta};
 pub use shell::members::{MemberWatch, WatchError};
 pub use shell::names::{NameScan, NameUpdate, NameWatch};
 pub use shell::query::Query;
+pub use shell::request::{RequestCause, RequestError};
 pub use shell::sleep::Interval;
 pub use tls::{
     Credentials, CredentialsError, Der, MalformedCertificate, Origin, Part, Pem, PemFiles,

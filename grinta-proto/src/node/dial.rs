@@ -3,6 +3,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::name::{EndpointName, InvalidName, NodeName};
 use crate::node::endpoint::IncomingId;
 use crate::node::event::{ConnectError, FlowLoss};
@@ -20,6 +22,10 @@ pub struct DialId(pub(crate) u64);
 pub struct DialRequest {
     /// The first frame: endpoint, direction, encodings and limits.
     pub open: OpenFlow,
+    /// All that the dialler is to send, framed, if it goes to another node together with the first
+    /// frame; the end of the dialler's direction follows it. Such a dial asks no other node once its
+    /// connection is lost, for the endpoint's task may have it.
+    pub early: Option<Bytes>,
     /// How long the dial may take in all.
     pub timeout: Duration,
     /// What to do about a name that nobody holds.

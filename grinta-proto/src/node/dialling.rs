@@ -179,7 +179,7 @@ impl Node {
             // One copy of a name is enough for all flows to it.
             dial.request.open.endpoint = known.clone();
         }
-        match peer.open(id, &dial.request.open, &self.config.limits) {
+        match peer.open(id, &dial.request, &self.config.limits) {
             Some(stream) => {
                 let flow = FlowId { peer: key, stream };
                 dial.state = DialState::Asking {
@@ -534,12 +534,13 @@ impl Node {
         Some(dial)
     }
 
-    /// Tries again with what was learnt, unless it was tried too often.
+    /// Asks again with what was learnt, unless it was tried too often, or a task there may have what
+    /// went with the dial.
     pub(super) fn retry_dial(&mut self, now: Instant, id: DialId, cause: DialCause) {
         let Some(dial) = self.dials.get_mut(&id) else {
             return;
         };
-        if dial.attempts.len() >= ATTEMPTS_MAX {
+        if dial.attempts.len() >= ATTEMPTS_MAX || dial.request.early.is_some() {
             return self.fail_dial(now, id, cause);
         }
         if let DialState::Asking { node, .. } = &dial.state {

@@ -344,8 +344,8 @@ impl Flow {
         }
     }
 
-    /// The direction from us carries no messages: its end follows the opening frame.
-    pub(crate) fn send_no_messages(&mut self) {
+    /// No handle sends: the end of the direction follows what was written with the opening frame.
+    pub(crate) fn send_no_more(&mut self) {
         self.sender_held = false;
         self.finish();
     }

@@ -604,6 +604,7 @@ pub(super) fn endpoint_name(name: &str) -> EndpointName {
 pub(super) fn request(endpoint: &str) -> DialRequest {
     DialRequest {
         open: open(endpoint, Direction::Both),
+        early: None,
         timeout: Duration::from_secs(2),
         unknown_name: UnknownName::Fail,
         choice: Choice::Owner,

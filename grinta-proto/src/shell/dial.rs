@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::codec::Codec;
 use crate::name::{EndpointName, NodeName};
 use crate::node::{
@@ -23,13 +25,18 @@ use crate::wire::stream::OpenFlow;
 /// ends of the flow.
 #[must_use = "a dial is made when this is awaited"]
 pub struct Dial<K = Untyped> {
+    plan: Plan,
+    kind: K,
+}
+
+/// Whom to dial, and how.
+pub(crate) struct Plan {
     shared: Arc<Shared>,
     endpoint: String,
     timeout: Duration,
     unknown_name: UnknownName,
     choice: Choice,
     at: Option<NodeName>,
-    kind: K,
 }
 
 /// A dial that does not yet say what it sends and receives.
@@ -54,19 +61,25 @@ pub struct Asking<Q, A> {
     answers: Arc<dyn Codec<A>>,
 }
 
+/// A dial of a flow on which this side sends one message.
+pub struct Requesting<S, R> {
+    pub(crate) message: S,
+    pub(crate) sends: Arc<dyn Codec<S>>,
+    pub(crate) receives: Arc<dyn Codec<R>>,
+}
+
 impl Dial {
     pub(crate) fn new(shared: Arc<Shared>, endpoint: &str, timeout: Duration) -> Self {
-        let kind = Untyped(());
-        let endpoint = endpoint.to_owned();
-        Self {
+        let plan = Plan {
             shared,
-            endpoint,
+            endpoint: endpoint.to_owned(),
             timeout,
             unknown_name: UnknownName::Fail,
             choice: Choice::Owner,
             at: None,
-            kind,
-        }
+        };
+        let kind = Untyped(());
+        Self { plan, kind }
     }
 
     /// A flow on which this side only sends.
@@ -115,45 +128,78 @@ impl Dial {
         })
     }
 
+    /// A flow on which this side sends `message` and no more, and receives `R`: an exchange in one
+    /// round trip. The endpoint accepts it as any flow that goes both ways, and finds the message in
+    /// it, and the end behind that.
+    ///
+    /// To another node a message of less than 4 KiB goes together with the dial; a longer one waits
+    /// for the answer to that. What becomes of the flow after it was accepted, the receiver tells.
+    ///
+    /// # Errors
+    /// [`RequestError`](crate::RequestError) gives the message back, and says why there is no flow or
+    /// why the flow cannot carry it.
+    ///
+    /// # Cancel safety
+    /// When the future is dropped the dial is given up. The endpoint's task may have received the
+    /// message; it finds that nobody reads its answers.
+    ///
+    /// ```
+    /// use grinta_proto::{Fabric, Raw};
+    ///
+    /// # type Failure = Box<dyn std::error::Error>;
+    /// async fn serve(fabric: &Fabric) -> Result<(), Failure> {
+    ///     let endpoint = fabric.endpoint("upper").await?;
+    ///     let mut flow = endpoint.accept().await?.bidi::<String, String, _>(Raw)?;
+    ///     while let Some(word) = flow.recv().await? {
+    ///         flow.send(word.to_uppercase()).await?;
+    ///     }
+    ///     Ok(())
+    /// }
+    ///
+    /// async fn shout(fabric: &Fabric) -> Result<(), Failure> {
+    ///     let word = "hey".to_owned();
+    ///     let mut answers = fabric.dial("upper").request::<_, String, _>(Raw, word).await?;
+    ///     assert_eq!(answers.recv().await?.as_deref(), Some("HEY"));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn request<S, R, C>(self, codec: C, message: S) -> Dial<Requesting<S, R>>
+    where
+        S: Send + 'static,
+        R: Send + 'static,
+        C: Codec<S> + Codec<R> + Clone,
+    {
+        let codec = Arc::new(codec);
+        self.with_kind(Requesting {
+            message,
+            sends: Arc::clone(&codec) as _,
+            receives: codec,
+        })
+    }
+
     fn with_kind<K>(self, kind: K) -> Dial<K> {
-        let Self {
-            shared,
-            endpoint,
-            timeout,
-            unknown_name,
-            choice,
-            at,
-            ..
-        } = self;
-        Dial {
-            shared,
-            endpoint,
-            timeout,
-            unknown_name,
-            choice,
-            at,
-            kind,
-        }
+        let plan = self.plan;
+        Dial { plan, kind }
     }
 }
 
 impl<K> Dial<K> {
     /// How long the dial may take in all; the default is the fabric's dial time-out.
     pub fn deadline(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.plan.timeout = timeout;
         self
     }
 
     /// Waits for the name to be claimed, as long as the dial may take, instead of failing at once
     /// when nobody holds it.
     pub fn wait_for_name(mut self) -> Self {
-        self.unknown_name = UnknownName::Wait;
+        self.plan.unknown_name = UnknownName::Wait;
         self
     }
 
     /// Whom to dial of several nodes that share the name; the default is its owner.
     pub fn choose(mut self, choice: Choice) -> Self {
-        self.choice = choice;
+        self.plan.choice = choice;
         self
     }
 
@@ -161,11 +207,23 @@ impl<K> Dial<K> {
     /// [`DialCause::NotAt`]. Takes the place of [`choose`](Self::choose) and
     /// [`wait_for_name`](Self::wait_for_name).
     pub fn at(mut self, node: NodeName) -> Self {
-        self.at = Some(node);
+        self.plan.at = Some(node);
         self
     }
 
-    async fn open<S, R>(self, codecs: Codecs<S, R>) -> Result<Ends<S, R>, DialError>
+    /// The parts, for who makes a future of them.
+    pub(crate) fn into_parts(self) -> (Plan, K) {
+        (self.plan, self.kind)
+    }
+}
+
+impl Plan {
+    /// Dials; what is `early` goes with it to another node, with the end behind it.
+    pub(crate) async fn open<S, R>(
+        self,
+        codecs: Codecs<S, R>,
+        early: Option<Bytes>,
+    ) -> Result<Ends<S, R>, DialError>
     where
         S: Send + 'static,
         R: Send + 'static,
@@ -208,6 +266,7 @@ impl<K> Dial<K> {
             };
             let id = state.node.dial(DialRequest {
                 open,
+                early,
                 timeout,
                 unknown_name,
                 choice,
@@ -248,7 +307,7 @@ impl<T: Send + 'static> IntoFuture for Dial<SendOnly<T>> {
             receives: None,
         };
         Box::pin(async move {
-            let ends = self.open(codecs).await?;
+            let ends = self.plan.open(codecs, None).await?;
             Ok(ends.sender.expect("a side that sends has a sender"))
         })
     }
@@ -264,7 +323,7 @@ impl<T: Send + 'static> IntoFuture for Dial<ReceiveOnly<T>> {
             receives: Some(Arc::clone(&self.kind.0)),
         };
         Box::pin(async move {
-            let ends = self.open(codecs).await?;
+            let ends = self.plan.open(codecs, None).await?;
             Ok(ends.receiver.expect("a side that receives has a receiver"))
         })
     }
@@ -279,7 +338,7 @@ impl<S: Send + 'static, R: Send + 'static> IntoFuture for Dial<BothWays<S, R>> {
             sends: Some(Arc::clone(&self.kind.sends)),
             receives: Some(Arc::clone(&self.kind.receives)),
         };
-        Box::pin(async move { Ok(self.open(codecs).await?.into_flow()) })
+        Box::pin(async move { Ok(self.plan.open(codecs, None).await?.into_flow()) })
     }
 }
 
@@ -288,12 +347,17 @@ impl<Q: Send + 'static, A: Send + 'static> IntoFuture for Dial<Asking<Q, A>> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let shared = Arc::clone(&self.shared);
+        let shared = Arc::clone(&self.plan.shared);
         let codecs: Codecs<Ask<Q>, Reply<A>> = Codecs {
             sends: Some(Arc::new(Enveloping::new(Arc::clone(&self.kind.requests)))),
             receives: Some(Arc::new(Enveloping::new(Arc::clone(&self.kind.answers)))),
         };
-        Box::pin(async move { Ok(Caller::new(shared, self.open(codecs).await?.into_flow())) })
+        Box::pin(async move {
+            Ok(Caller::new(
+                shared,
+                self.plan.open(codecs, None).await?.into_flow(),
+            ))
+        })
     }
 }
 
@@ -394,8 +458,8 @@ impl<S: Send + 'static, R: Send + 'static> Drop for UnderWay<S, R> {
 impl<K> fmt::Debug for Dial<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dial")
-            .field("endpoint", &self.endpoint)
-            .field("timeout", &self.timeout)
+            .field("endpoint", &self.plan.endpoint)
+            .field("timeout", &self.plan.timeout)
             .finish_non_exhaustive()
     }
 }
@@ -421,5 +485,11 @@ impl<Q, A> fmt::Debug for Asking<Q, A> {
 impl<S, R> fmt::Debug for BothWays<S, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("BothWays")
+    }
+}
+
+impl<S, R> fmt::Debug for Requesting<S, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Requesting")
     }
 }

@@ -22,6 +22,7 @@ use crate::shell::shared::Shared;
 pub use self::byte_stream::{ByteReader, ByteStream, ByteWriter};
 pub use self::error::{ReceiveError, SendCause, SendError};
 pub use self::receiver::Receiver;
+pub(crate) use self::sender::short_frame;
 pub use self::sender::{Permit, Sender};
 
 /// Both ends of a flow that goes both ways: sends `S`, receives `R`.

@@ -17,6 +17,7 @@ mod local;
 pub(crate) mod members;
 pub(crate) mod names;
 pub(crate) mod query;
+pub(crate) mod request;
 mod shared;
 pub(crate) mod sleep;
 mod trust;

@@ -112,12 +112,14 @@ impl Client for GrintaClient {
 impl GrintaClient {
     async fn exchange_once(&self) {
         let message = Bytes::from_static(&[7; 64]);
-        let (mut sender, mut receiver) = self.dial("echo").await.split();
-        sender.send(message).await.expect("the server reads");
-        drop(sender);
-        let response = receiver.recv().await.expect("the server answers");
+        let dial = self
+            .fabric
+            .dial("echo")
+            .request::<_, Bytes, _>(Raw, message);
+        let mut answers = dial.await.expect("the server serves");
+        let response = answers.recv().await.expect("the server answers");
         assert_eq!(response.map(|response| response.len()), Some(64));
-        assert_eq!(receiver.recv().await, Ok(None));
+        assert_eq!(answers.recv().await, Ok(None));
     }
 }
 

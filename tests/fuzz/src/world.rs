@@ -382,6 +382,7 @@ pub(crate) fn request(endpoint: &EndpointName) -> DialRequest {
             timeout: Some(Duration::from_secs(2)),
             traceparent: String::new(),
         },
+        early: None,
         timeout: Duration::from_secs(2),
         choice: Choice::default(),
         at: None,

@@ -129,6 +129,7 @@ mod listing;
 mod membership;
 mod messages;
 mod names;
+mod requests;
 mod restarts;
 mod scale;
 mod standing;

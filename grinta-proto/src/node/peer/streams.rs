@@ -8,7 +8,7 @@ use quinn_proto::{Dir, StreamEvent, StreamId};
 use crate::config::Limits;
 use crate::mutant::mutant;
 use crate::name::EndpointName;
-use crate::node::dial::DialId;
+use crate::node::dial::{DialId, DialRequest};
 use crate::node::endpoint::IncomingId;
 use crate::node::event::{FlowReadError, FlowWriteError};
 use crate::node::flow::{FirstFrame, Flow, Payload, Stage as FlowStage};
@@ -33,7 +33,7 @@ impl Peer {
     pub(crate) fn open(
         &mut self,
         dial: DialId,
-        open: &OpenFlow,
+        request: &DialRequest,
         limits: &Limits,
     ) -> Option<StreamId> {
         if !matches!(self.stage, Stage::Up { .. }) {
@@ -41,18 +41,19 @@ impl Peer {
         }
         let stream = self.connection.streams().open(Dir::Bi)?;
         let mut flow = Flow::dialled(stream, dial, limits.control_frame_len_max);
+        let DialRequest { open, early, .. } = request;
         let mut frame = BytesMut::new();
         open.encode(&mut frame);
         let first = flow.write(
             Payload {
                 copied: &frame,
-                body: Bytes::new(),
+                body: early.clone().unwrap_or_default(),
             },
             usize::MAX,
         );
         debug_assert_eq!(first, Ok(()), "a new flow takes its first frame");
-        if !open.direction.sends() {
-            flow.send_no_messages();
+        if early.is_some() || !open.direction.sends() {
+            flow.send_no_more();
         }
         flow.endpoint = Some(open.endpoint.clone());
         self.flows.insert(stream, Box::new(flow));
@@ -123,14 +124,14 @@ impl Peer {
         match answer {
             FlowAnswer::Accepted { .. } => {
                 if !open.direction.receives() {
-                    flow.send_no_messages();
+                    flow.send_no_more();
                 }
                 if !open.direction.sends() {
                     flow.expect_no_messages(&mut self.connection);
                 }
             }
             FlowAnswer::Refused { .. } => {
-                flow.send_no_messages();
+                flow.send_no_more();
                 flow.release_receiver(&mut self.connection, Code::Declined);
             }
         }

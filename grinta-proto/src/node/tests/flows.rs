@@ -123,6 +123,37 @@ fn a_dial_whose_first_frame_comes_in_pieces_is_one_dial() {
 }
 
 #[test]
+fn what_goes_with_a_dial_is_answered_within_one_round_trip() {
+    let mut world = World::of(1, &["a", "b"]);
+    let endpoint = world.serve("b", "service", "a");
+    let begun = world.now;
+    let dial = world.node("a").dial(DialRequest {
+        early: Some(Bytes::from_static(b"question")),
+        ..request("service")
+    });
+    let acceptor = ("b", world.accept("b", endpoint));
+    assert_eq!(world.read(acceptor, 8), b"question");
+    assert_eq!(world.end(acceptor), Ok(()));
+    world.write(acceptor, b"answer").unwrap();
+    world.node("b").finish(acceptor.1);
+    let Dialled::Remote { flow, .. } = world.dialled("a", dial).unwrap() else {
+        panic!("not remote");
+    };
+    let dialler = ("a", flow);
+    assert_eq!(world.read(dialler, 6), b"answer");
+    assert_eq!(world.end(dialler), Ok(()));
+    assert_eq!(world.now - begun, 2 * world.latency);
+
+    assert_eq!(world.write(dialler, b"late"), Err(FlowWriteError::Finished));
+    world.release(dialler);
+    world.release(acceptor);
+    world.run_for(Duration::from_millis(100));
+    for name in ["a", "b"] {
+        assert_eq!(world.node(name).connections.open_flows(), 0, "at {name}");
+    }
+}
+
+#[test]
 fn a_dial_of_an_unknown_name_fails_at_once() {
     let mut world = World::of(1, &["a", "b"]);
     world.serve("b", "service", "a");

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::name::Session;
 use crate::node::control::Resolution;
 use crate::node::control::harness::Signer;
@@ -263,6 +265,30 @@ fn a_server_that_restarts_among_many_is_reached_over_no_connection_to_its_earlie
         assert!(dialled.is_ok(), "seed {seed}: {dialled:?}");
         let took = world.now - begun;
         assert!(took < PROBE_INTERVAL, "seed {seed}: {took:?}");
+    }
+}
+
+/// The answer may be all that was lost: a task may have what went with the dial, and a second one must
+/// not get it too.
+#[test]
+fn a_dial_is_asked_again_over_the_next_connection_unless_it_carried_a_message() {
+    for early in [None, Some(Bytes::from_static(b"pay"))] {
+        let mut world = World::of(1, &["a", "b"]);
+        let endpoint = world.serve("b", "service", "a");
+        let dial = world.node("a").dial(DialRequest {
+            early: early.clone(),
+            ..request("service")
+        });
+        world.incoming("b", endpoint);
+        world.lose("a", "b");
+        if early.is_some() {
+            let error = world.dialled("a", dial).unwrap_err();
+            assert!(matches!(error.cause, DialCause::Broken { .. }), "{error}");
+            assert!(error.is_retryable());
+        } else {
+            world.accept("b", endpoint);
+            assert!(world.dialled("a", dial).is_ok());
+        }
     }
 }
 

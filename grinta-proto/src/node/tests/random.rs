@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -120,8 +121,11 @@ impl Script {
     fn dial(&mut self, index: usize) {
         let name = ENDPOINTS[self.rng.random_range(0..ENDPOINTS.len())];
         let directions = [Direction::Send, Direction::Receive, Direction::Both];
+        let direction = directions[self.rng.random_range(0..3)];
+        let is_early = direction.sends() && self.rng.random_bool(0.3);
         let request = DialRequest {
-            open: open(name, directions[self.rng.random_range(0..3)]),
+            open: open(name, direction),
+            early: is_early.then(|| Bytes::from_static(b"early")),
             timeout: Duration::from_millis(self.rng.random_range(0..1500)),
             unknown_name: match self.rng.random_bool(0.5) {
                 true => UnknownName::Wait,

@@ -14,7 +14,7 @@ use crate::node::{FlowWriteError, Payload, SHARED_LEN_MIN};
 use crate::shell::flow::{Path, Remote, SendCause, SendError, Terms};
 use crate::shell::local::{Encoded, Queue, Room};
 use crate::wire::code::Code;
-use crate::wire::frame::encode_length;
+use crate::wire::frame::{decode_varint, encode_length};
 
 /// The sending end of a flow of messages of type `T`.
 ///
@@ -233,7 +233,10 @@ impl<T: Send + 'static> Sender<T> {
 
     /// Gives the flow up: the receiver gets an error with `code` instead of what it has not read.
     pub fn reset(self, code: u32) {
-        let code = Code::User(code);
+        self.reset_with(Code::User(code));
+    }
+
+    pub(crate) fn reset_with(self, code: Code) {
         match &self.lane {
             Lane::Remote(Remote { shared, flow }) => {
                 shared.with(|state| state.node.reset(*flow, code));
@@ -421,46 +424,16 @@ impl<T: Send + 'static> Sender<T> {
         }
     }
 
-    /// Appends a message to `framed` as a frame. A long body is not in it but returned, and follows
-    /// it.
+    /// Appends a message as a [`frame`].
     fn frame(&self, message: &T, framed: &mut BytesMut) -> Result<Bytes, SendCause> {
-        if let Some(body) = self.codec.encoded(message) {
-            self.check_length(body.len())?;
-            encode_length(body.len(), framed);
-            if body.len() >= SHARED_LEN_MIN {
-                return Ok(body);
-            }
-            framed.extend_from_slice(&body);
-            return Ok(Bytes::new());
-        }
-        let start = framed.len();
-        // Most messages are short, and so is their length: it has its place before they are
-        // encoded.
-        framed.put_u8(0);
-        let encoded = self.codec.encode(message, framed);
-        let length = framed.len() - start - 1;
-        if let Err(cause) = encoded
-            .map_err(SendCause::from)
-            .and_then(|()| self.check_length(length))
-        {
-            framed.truncate(start);
-            return Err(cause);
-        }
-        if length >= SHARED_LEN_MIN {
-            let body = framed.split_off(start + 1).freeze();
-            // What stays has a buffer of its own, so that the body's goes with the body.
-            *framed = BytesMut::from(&framed[..start]);
-            encode_length(length, framed);
-            return Ok(body);
-        }
-        let mut prefix = [0; LENGTH_LEN_MAX];
-        let mut unfilled = &mut prefix[..];
-        encode_length(length, &mut unfilled);
-        let filled = LENGTH_LEN_MAX - unfilled.len();
-        framed.extend_from_slice(&prefix[1..filled]);
-        framed[start + 1..].rotate_right(filled - 1);
-        framed[start..start + filled].copy_from_slice(&prefix[..filled]);
-        Ok(Bytes::new())
+        frame(&*self.codec, self.message_len_max, message, framed)
+    }
+
+    /// Holds what went with the opening of the flow against the receiver's limit.
+    pub(crate) fn check_sent(&self, frame: &Bytes) -> Result<(), SendCause> {
+        let length = decode_varint(frame.iter().copied()).ok().flatten();
+        let (length, _) = length.expect("a frame begins with its length");
+        self.check_length(usize::try_from(length).unwrap_or(usize::MAX))
     }
 
     /// Encodes a message by itself.
@@ -485,12 +458,74 @@ impl<T: Send + 'static> Sender<T> {
     }
 
     const fn check_length(&self, length: usize) -> Result<(), SendCause> {
-        let limit = self.message_len_max;
-        if length > limit {
-            return Err(SendCause::TooLong { length, limit });
-        }
-        Ok(())
+        check_length(length, self.message_len_max)
     }
+}
+
+/// The frame of a message that is short enough to go with the opening of its flow, to an endpoint
+/// that may refuse it and whose limit is not known.
+pub(crate) fn short_frame<T: 'static>(
+    codec: &dyn Codec<T>,
+    message: &T,
+) -> Result<Option<Bytes>, SendCause> {
+    let mut framed = Scratch::of_thread();
+    match frame(codec, SHARED_LEN_MIN - 1, message, &mut framed.0) {
+        Ok(_) => Ok(Some(Bytes::copy_from_slice(&framed.0))),
+        Err(SendCause::TooLong { .. }) => Ok(None),
+        Err(cause) => Err(cause),
+    }
+}
+
+/// Appends a message to `framed` as a frame. A long body is not in it but returned, and follows it.
+fn frame<T: 'static>(
+    codec: &dyn Codec<T>,
+    limit: usize,
+    message: &T,
+    framed: &mut BytesMut,
+) -> Result<Bytes, SendCause> {
+    if let Some(body) = codec.encoded(message) {
+        check_length(body.len(), limit)?;
+        encode_length(body.len(), framed);
+        if body.len() >= SHARED_LEN_MIN {
+            return Ok(body);
+        }
+        framed.extend_from_slice(&body);
+        return Ok(Bytes::new());
+    }
+    let start = framed.len();
+    // Most messages are short, and so is their length: it has its place before they are encoded.
+    framed.put_u8(0);
+    let encoded = codec.encode(message, framed);
+    let length = framed.len() - start - 1;
+    if let Err(cause) = encoded
+        .map_err(SendCause::from)
+        .and_then(|()| check_length(length, limit))
+    {
+        framed.truncate(start);
+        return Err(cause);
+    }
+    if length >= SHARED_LEN_MIN {
+        let body = framed.split_off(start + 1).freeze();
+        // What stays has a buffer of its own, so that the body's goes with the body.
+        *framed = BytesMut::from(&framed[..start]);
+        encode_length(length, framed);
+        return Ok(body);
+    }
+    let mut prefix = [0; LENGTH_LEN_MAX];
+    let mut unfilled = &mut prefix[..];
+    encode_length(length, &mut unfilled);
+    let filled = LENGTH_LEN_MAX - unfilled.len();
+    framed.extend_from_slice(&prefix[1..filled]);
+    framed[start + 1..].rotate_right(filled - 1);
+    framed[start..start + filled].copy_from_slice(&prefix[..filled]);
+    Ok(Bytes::new())
+}
+
+const fn check_length(length: usize, limit: usize) -> Result<(), SendCause> {
+    if length > limit {
+        return Err(SendCause::TooLong { length, limit });
+    }
+    Ok(())
 }
 
 /// Room to encode in. It goes back to its thread, so that none of very many flows keeps some.
