@@ -28,8 +28,13 @@ pub struct SmolIo {
     state: UdpSocketState,
     local_address: SocketAddr,
     received: Box<[quinn_udp::RecvMeta]>,
-    timer: Timer,
+    /// All that had arrived was taken, when the socket was last asked.
+    is_empty: bool,
     deadline: Option<Instant>,
+    timer: Timer,
+    /// When the timer fires: at the deadline or before, as a deadline that moves away is followed
+    /// when it has fired.
+    armed: Option<Instant>,
 }
 
 impl SmolIo {
@@ -47,8 +52,10 @@ impl SmolIo {
             socket: Async::new(socket)?,
             state,
             received: vec![quinn_udp::RecvMeta::default(); BATCH_SIZE].into(),
-            timer: Timer::never(),
+            is_empty: false,
             deadline: None,
+            timer: Timer::never(),
+            armed: None,
         })
     }
 }
@@ -82,26 +89,35 @@ impl Io for SmolIo {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        let now = self.now();
         let Self {
             socket,
             state,
             received,
+            is_empty,
+            deadline,
             ..
         } = self;
         let slots = buffers.len().min(meta.len()).min(received.len());
         if slots == 0 {
             return Poll::Ready(Ok(0));
         }
-        // The socket is asked before the reactor: a process that was stopped wakes with datagrams in
-        // it, and its timers can fire before the reactor has looked.
+        // A process that was stopped wakes with datagrams in its socket, and its timers can fire
+        // before the reactor has looked. So the socket itself has the last word before they do.
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            *is_empty = false;
+        }
         let filled = loop {
+            if *is_empty {
+                ready!(socket.poll_readable(cx))?;
+            }
             match state.recv(socket.get_ref().into(), &mut buffers[..slots], received) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    ready!(socket.poll_readable(cx))?;
-                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => *is_empty = true,
                 result => break result?,
             }
         };
+        // A batch that is not full was all there was: no second call has to find out.
+        *is_empty = filled < slots;
         for (meta, received) in meta.iter_mut().zip(&received[..filled]) {
             *meta = recv_meta(received);
         }
@@ -126,16 +142,21 @@ impl Io for SmolIo {
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
-        if self.deadline != deadline {
-            self.deadline = deadline;
-            match deadline {
-                Some(deadline) => self.timer.set_at(deadline),
-                None => self.timer = Timer::never(),
+        self.deadline = deadline;
+        let Some(deadline) = deadline else {
+            self.timer = Timer::never();
+            self.armed = None;
+            return Poll::Pending;
+        };
+        while deadline > self.now() {
+            if self.armed.is_none_or(|armed| armed > deadline) {
+                self.timer.set_at(deadline);
+                self.armed = Some(deadline);
             }
+            ready!(Pin::new(&mut self.timer).poll(cx));
+            // A timer that has fired is spent.
+            self.armed = None;
         }
-        ready!(Pin::new(&mut self.timer).poll(cx));
-        // A timer that has fired is spent, and must be set again even for the same deadline.
-        self.deadline = None;
         Poll::Ready(())
     }
 }
@@ -407,12 +428,14 @@ mod tests {
     }
 
     #[test]
-    fn datagrams_are_found_before_the_reactor_reports_them() {
+    fn datagrams_are_found_before_the_reactor_reports_them_once_a_timer_is_due() {
         block_on(async {
             let peer = UdpSocket::bind(LOOPBACK_V4).unwrap();
             let mut io = SmolIo::bind(LOOPBACK_V4).unwrap();
+            let due = io.now();
 
             let received = poll_fn(|cx| {
+                assert!(io.poll_timer(cx, Some(due)).is_ready());
                 assert!(poll_recv(&mut io, cx).is_pending());
                 peer.send_to(b"waiting", io.local_address()).unwrap();
                 Poll::Ready(poll_recv(&mut io, cx))

@@ -30,6 +30,8 @@ pub struct TokioIo {
     state: UdpSocketState,
     local_address: SocketAddr,
     received: Box<[quinn_udp::RecvMeta]>,
+    deadline: Option<Instant>,
+    /// Fires at the deadline or before: a deadline that moves away is followed when it has fired.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
@@ -51,6 +53,7 @@ impl TokioIo {
             socket: UdpSocket::from_std(socket)?,
             state,
             received: vec![quinn_udp::RecvMeta::default(); BATCH_SIZE].into(),
+            deadline: None,
             timer: None,
         })
     }
@@ -86,30 +89,44 @@ impl Io for TokioIo {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
+        let now = self.now();
         let Self {
             socket,
             state,
             received,
+            deadline,
             ..
         } = self;
         let slots = buffers.len().min(meta.len()).min(received.len());
         if slots == 0 {
             return Poll::Ready(Ok(0));
         }
+        // A process that was stopped wakes with datagrams in its socket, and its timers can fire
+        // before the reactor has looked. So the socket itself has the last word before they do.
+        let mut is_doubted = deadline.is_some_and(|deadline| deadline <= now);
         let mut recv = || state.recv((&*socket).into(), &mut buffers[..slots], received);
-        let mut seen_empty = false;
         let filled = loop {
-            // A process that was stopped wakes with datagrams in its socket, and its timers can
-            // fire before the reactor has looked. So the socket itself has the last word.
             let result = if socket.poll_recv_ready(cx)?.is_ready() {
-                socket.try_io(Interest::READABLE, &mut recv)
-            } else if seen_empty {
-                return Poll::Pending;
-            } else {
+                let mut filled = 0;
+                let emptied = socket.try_io(Interest::READABLE, || {
+                    filled = recv()?;
+                    // A batch that is not full was all there is: no second call has to find out.
+                    match filled {
+                        full if full == slots => Ok(()),
+                        _ => Err(io::ErrorKind::WouldBlock.into()),
+                    }
+                });
+                match emptied {
+                    Err(_) if filled > 0 => Ok(filled),
+                    result => result.map(|()| filled),
+                }
+            } else if std::mem::take(&mut is_doubted) {
                 recv()
+            } else {
+                return Poll::Pending;
             };
             match result {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => seen_empty = true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => break result?,
             }
         };
@@ -137,6 +154,7 @@ impl Io for TokioIo {
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>, deadline: Option<Instant>) -> Poll<()> {
+        self.deadline = deadline;
         let Some(deadline) = deadline.map(tokio::time::Instant::from_std) else {
             self.timer = None;
             return Poll::Pending;
@@ -148,10 +166,16 @@ impl Io for TokioIo {
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-        if timer.deadline() != deadline {
+        if timer.deadline() > deadline {
             timer.as_mut().reset(deadline);
         }
-        timer.as_mut().poll(cx)
+        while timer.as_mut().poll(cx).is_ready() {
+            if deadline <= tokio::time::Instant::now() {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
     }
 }
 
@@ -411,11 +435,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn datagrams_are_found_before_the_reactor_reports_them() {
+    async fn datagrams_are_found_before_the_reactor_reports_them_once_a_timer_is_due() {
         let peer = std::net::UdpSocket::bind(LOOPBACK_V4).unwrap();
         let mut io = TokioIo::bind(LOOPBACK_V4).unwrap();
+        let due = io.now();
 
         let received = poll_fn(|cx| {
+            assert!(io.poll_timer(cx, Some(due)).is_ready());
             assert!(poll_recv(&mut io, cx).is_pending());
             peer.send_to(b"waiting", io.local_address()).unwrap();
             Poll::Ready(poll_recv(&mut io, cx))
