@@ -9,7 +9,7 @@ use super::phases::Phase;
 use super::{Event, Node, TOLD, World, host, index, links, place};
 use crate::network::CutId;
 use crate::oracle;
-use crate::plan::{Action, Fault, NodeId, Operation, Step};
+use crate::plan::{Action, Fault, HostFault, NodeId, Operation, Step};
 use crate::scene::{Claimed, Life};
 
 /// What ends, and when.
@@ -17,8 +17,8 @@ use crate::scene::{Claimed, Life};
 pub(super) enum Undo {
     /// The fault of this step.
     Fault(usize),
-    /// One state of a flapping cut.
-    Flap(usize),
+    /// It comes and goes: the next turn of the fault of this step.
+    Turn(usize),
 }
 
 /// A fault that is under way.
@@ -27,6 +27,8 @@ pub(super) struct Active {
     pub(super) fault: Fault,
     /// What it cuts at present.
     cuts: Vec<CutId>,
+    /// How often it has come and gone.
+    turns: u32,
 }
 
 impl World<'_> {
@@ -113,6 +115,7 @@ impl World<'_> {
         let active = Active {
             fault: fault.clone(),
             cuts: Vec::new(),
+            turns: 0,
         };
         self.active.insert(number, active);
         match fault {
@@ -130,7 +133,10 @@ impl World<'_> {
             Fault::Cut(..) | Fault::CutOneWay(..) | Fault::Jam(..) | Fault::Ring => {
                 self.cut(number);
             }
-            Fault::Flap(..) => self.flap(number),
+            Fault::Flap(..)
+            | Fault::Swizzle(_)
+            | Fault::RollingRestart(_)
+            | Fault::Host(_, HostFault::Cycles { .. }) => self.turn(number),
             Fault::SlowLinks(..)
             | Fault::Latency(_)
             | Fault::Jitter(_)
@@ -138,11 +144,7 @@ impl World<'_> {
             | Fault::Duplicate(_)
             | Fault::Reorder(_)
             | Fault::Weather(_) => self.weather(),
-            Fault::RollingRestart(_)
-            | Fault::Host(..)
-            | Fault::Swizzle(_)
-            | Fault::LosePacket(..)
-            | Fault::Attack(..) => {}
+            Fault::Host(..) | Fault::LosePacket(..) | Fault::Attack(..) => {}
         }
     }
 
@@ -151,7 +153,7 @@ impl World<'_> {
             // What is wrong when the core is healed stays so until all is.
             Undo::Fault(_) if self.core_healed_at.is_some() => {}
             Undo::Fault(number) => self.end_fault(number),
-            Undo::Flap(number) => self.flap(number),
+            Undo::Turn(number) => self.turn(number),
         }
     }
 
@@ -175,7 +177,12 @@ impl World<'_> {
                 node.unix_epoch = node.unix_epoch.saturating_sub(SET_BACK);
                 self.start(*id);
             }
-            Fault::Pause(id) => self.thaw(*id),
+            Fault::RollingRestart(_) => {
+                for id in self.plan.node_ids() {
+                    self.start_unless_held(id);
+                }
+            }
+            Fault::Pause(id) | Fault::Host(id, HostFault::Cycles { .. }) => self.thaw(*id),
             Fault::ClockAhead(id, by) => {
                 let epoch = &mut self.nodes[index(*id)].unix_epoch;
                 *epoch = epoch.saturating_sub(*by);
@@ -191,7 +198,6 @@ impl World<'_> {
             | Fault::Jam(..)
             | Fault::Ring
             | Fault::Flap(..)
-            | Fault::RollingRestart(_)
             | Fault::Host(..)
             | Fault::Swizzle(_)
             | Fault::LosePacket(..)
@@ -346,24 +352,89 @@ impl World<'_> {
         }
     }
 
-    /// Turns a flapping cut over.
-    fn flap(&mut self, number: usize) {
+    /// The next turn of a fault that comes and goes.
+    fn turn(&mut self, number: usize) {
         let Some(active) = self.active.get_mut(&number) else {
             return;
         };
-        let Fault::Flap(_, _, every) = active.fault else {
+        let turn = active.turns;
+        active.turns += 1;
+        let fault = active.fault.clone();
+        let every = if let Fault::Flap(_, _, every) = fault {
+            self.flap(number);
+            every
+        } else if let Fault::Swizzle(every) = fault {
+            self.swizzle(number, turn);
+            every
+        } else if let Fault::RollingRestart(every) = fault {
+            self.roll(turn);
+            every
+        } else if let Fault::Host(id, HostFault::Cycles { frozen, awake }) = fault {
+            if turn.is_multiple_of(2) {
+                self.freeze(id);
+                frozen
+            } else {
+                self.thaw(id);
+                awake
+            }
+        } else {
             return;
         };
-        let cuts = std::mem::take(&mut active.cuts);
+        let every = every.max(Duration::from_millis(1));
+        let undo = Event::Undo(Undo::Turn(number));
+        self.queue.plan(self.now + every, undo);
+    }
+
+    /// Turns a flapping cut over.
+    fn flap(&mut self, number: usize) {
+        let active = self.active.get_mut(&number);
+        let cuts = active.map(|active| std::mem::take(&mut active.cuts));
+        let cuts = cuts.unwrap_or_default();
         if cuts.is_empty() {
             self.cut(number);
         }
         for cut in cuts {
             self.network.mend(cut);
         }
-        let every = every.max(Duration::from_millis(1));
-        let undo = Event::Undo(Undo::Flap(number));
-        self.queue.plan(self.now + every, undo);
+    }
+
+    /// Cuts the next node off, in one order, or connects it again, in another.
+    fn swizzle(&mut self, number: usize, turn: u32) {
+        let nodes = self.plan.nodes;
+        let Some(active) = self.active.get_mut(&number) else {
+            return;
+        };
+        if (turn / nodes).is_multiple_of(2) {
+            let all: Vec<_> = self.plan.node_ids().map(host).collect();
+            let cut = self.network.cut(&[host(NodeId(turn % nodes))], &all);
+            active.cuts.push(cut);
+            self.watch_links(links::Cause::Cut(cut), |_| true);
+        } else if !active.cuts.is_empty() {
+            // From the middle, outwards.
+            let middle = active.cuts.len() / 2;
+            self.network.mend(active.cuts.remove(middle));
+        }
+    }
+
+    /// Ends one node, and starts the one that was ended before.
+    fn roll(&mut self, turn: u32) {
+        if turn > self.plan.nodes {
+            return;
+        }
+        if turn > 0 {
+            self.start_unless_held(NodeId(turn - 1));
+        }
+        if turn < self.plan.nodes {
+            self.crash(NodeId(turn));
+        }
+    }
+
+    /// Starts a node unless another fault is to start it.
+    fn start_unless_held(&mut self, id: NodeId) {
+        let is_held = self.active.values().any(|active| active.fault.stops(id));
+        if !is_held {
+            self.start(id);
+        }
     }
 
     /// Makes all links as the active faults have them.

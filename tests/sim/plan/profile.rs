@@ -177,22 +177,23 @@ impl Profile {
             1 if tier == Tier::Full => return vec![self.starvation(nodes, link)],
             _ => false,
         };
-        let kinds = match tier {
-            Tier::Control => KINDS_OF_CONTROL + 2,
-            Tier::Full => KINDS,
+        let kinds: Vec<_> = match tier {
+            Tier::Control => (0..KINDS_OF_CONTROL).chain(MORE_OF_CONTROL).collect(),
+            Tier::Full => (0..KINDS).collect(),
         };
-        let weights: Vec<_> = (0..kinds)
-            .map(|kind| {
-                let is_on = self.draw(Aspect::Weights, kind).chance(500_000);
-                let weight = self.part(Aspect::Weights, kind, 0).between(1, 8);
+        let weights: Vec<_> = (0..)
+            .zip(&kinds)
+            .map(|(place, _)| {
+                let is_on = self.draw(Aspect::Weights, place).chance(500_000);
+                let weight = self.part(Aspect::Weights, place, 0).between(1, 8);
                 if is_on { weight } else { 0 }
             })
             .collect();
         let steps = |index| {
-            let kind = match weighted(self.part(Aspect::Faults, index, 0), &weights) {
-                _ if is_attacked => KIND_OF_ATTACKS,
-                KINDS_OF_CONTROL.. if tier == Tier::Control => LATE_REPLAYS,
-                kind => kind,
+            let place = weighted(self.part(Aspect::Faults, index, 0), &weights);
+            let kind = match is_attacked {
+                true => KIND_OF_ATTACKS,
+                false => kinds[place],
             };
             self.fault(index, kind, nodes)
         };
@@ -404,9 +405,9 @@ fn split(nodes: u32, holds: impl Fn(NodeId) -> bool) -> (Vec<NodeId>, Vec<NodeId
 }
 
 /// An index, drawn by the weights; the first if all are zero.
-fn weighted(draw: Draw, weights: &[u64]) -> u64 {
+fn weighted(draw: Draw, weights: &[u64]) -> usize {
     let mut left = draw.below(weights.iter().sum());
-    for (index, &weight) in (0..).zip(weights) {
+    for (index, &weight) in weights.iter().enumerate() {
         if left < weight {
             return index;
         }
@@ -416,10 +417,11 @@ fn weighted(draw: Draw, weights: &[u64]) -> u64 {
 }
 
 /// How many kinds of fault there are to draw from, and how many of them have a meaning over
-/// messages; as have late replays, which count twice.
+/// messages, as have some of the others: late replays, which count twice, rolling restarts, pauses
+/// in cycles, and swizzles.
 const KINDS: u64 = 46;
 const KINDS_OF_CONTROL: u64 = 22;
-const LATE_REPLAYS: u64 = 34;
+const MORE_OF_CONTROL: [u64; 5] = [34, 34, 23, 24, 29];
 const KIND_OF_ATTACKS: u64 = 45;
 
 /// How long after the replays have begun a process restarts, at the most.
