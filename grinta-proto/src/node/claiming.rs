@@ -70,13 +70,18 @@ impl Node {
 
     /// Brings an answer to whoever dialled.
     pub(super) fn deliver(&mut self, incoming: Incoming, answer: FlowAnswer) -> bool {
-        match incoming.origin {
-            Origin::Local { dial } => self.answer_here(dial, answer),
-            Origin::Remote { flow, .. } => self
-                .connections
-                .touch(flow.peer)
-                .is_some_and(|peer| peer.answer(flow.stream, &incoming.open, &answer)),
+        let flow = match incoming.origin {
+            Origin::Local { dial } => return self.answer_here(dial, answer),
+            Origin::Remote { flow, .. } => flow,
+        };
+        let peer = self.connections.touch(flow.peer);
+        let is_there = peer.is_some_and(|peer| peer.answer(flow.stream, &incoming.open, &answer));
+        match answer {
+            FlowAnswer::Accepted { .. } if is_there => self.counters.flows_accepted += 1,
+            FlowAnswer::Refused { .. } if is_there => self.counters.flows_refused += 1,
+            FlowAnswer::Accepted { .. } | FlowAnswer::Refused { .. } => {}
         }
+        is_there
     }
 
     pub(super) fn claim(&mut self, now: Instant, unix_time: Duration, endpoint: EndpointId) {

@@ -181,6 +181,7 @@ impl Node {
         }
         match peer.open(id, &dial.request, &self.config.limits) {
             Some(stream) => {
+                self.counters.streams_established += 1;
                 let flow = FlowId { peer: key, stream };
                 dial.state = DialState::Asking {
                     node: owner.clone(),
@@ -453,6 +454,7 @@ impl Node {
 
     /// The holder ended the stream without an answer.
     pub(super) fn handle_unanswered(&mut self, now: Instant, id: DialId, code: Code) {
+        self.counters.streams_failed += 1;
         if let Some(Dial {
             state: DialState::Asking { node, .. },
             ..

@@ -125,6 +125,7 @@ impl Node {
     pub(super) fn handle_member(&mut self, now: Instant, mut event: MemberEvent) {
         let member = event.member_mut();
         member.round_trip_time = self.round_trip_time(&member.name);
+        self.counters.note_member(&event);
         match &event {
             MemberEvent::Up(member) => {
                 let (node, address) = (&member.name, member.address);

@@ -517,8 +517,11 @@ impl Node {
 
     /// What was counted since the start.
     #[must_use]
-    pub const fn counters(&self) -> &Counters {
-        &self.counters
+    pub const fn counters(&self) -> Counters {
+        Counters {
+            members_failed_falsely: self.control.failed_falsely(),
+            ..self.counters
+        }
     }
 
     /// What was not delivered, once the node has told [`Event::Closed`]. In-process flows are not

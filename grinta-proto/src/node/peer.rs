@@ -80,6 +80,8 @@ pub(crate) enum PeerEvent {
         timer: Option<TimerKey>,
         open: OpenFlow,
     },
+    /// A stream that the peer opened ended before its first frame was there, or well.
+    Discarded,
     /// A flow that waited for its endpoint was given up by its dialler.
     Withdrawn(IncomingId),
     /// A flow that we dialled was answered.

@@ -64,6 +64,7 @@ impl Node {
                 }
                 self.handle_offered(key, FlowId { peer: key, stream }, open);
             }
+            PeerEvent::Discarded => self.counters.streams_refused += 1,
             PeerEvent::Withdrawn(incoming) => {
                 self.endpoints.settle(incoming);
             }
@@ -252,6 +253,7 @@ impl Node {
             peer.welcome(now, name.clone(), surroundings(&self.hello, &self.config));
         }
         self.counters.connections_established += 1;
+        self.counters.connections_accepted += u64::from(target.is_none());
         self.connections.note_used(now, key);
         self.watch_unused(now);
         self.redials.remove(&name);
@@ -407,6 +409,7 @@ impl Node {
     }
 
     fn handle_offered(&mut self, key: PeerKey, flow: FlowId, open: OpenFlow) {
+        self.counters.streams_accepted += 1;
         let Some(node) = self.name_of(key) else {
             return;
         };
@@ -443,10 +446,13 @@ impl Node {
     ) {
         self.connections.note_used(now, key);
         let handled = match ControlMessage::decode(message) {
-            Ok(message) => self
-                .control
-                .handle_message(now, name, message)
-                .map_err(|violation| (violation.code(), violation.to_string())),
+            Ok(decoded) => {
+                self.counters
+                    .note_control_received(&decoded, message.len() as u64);
+                self.control
+                    .handle_message(now, name, decoded)
+                    .map_err(|violation| (violation.code(), violation.to_string()))
+            }
             Err(malformed) => Err((Code::ControlViolation, malformed.to_string())),
         };
         if let Err((code, reason)) = handled {
@@ -510,6 +516,7 @@ impl Node {
         let mut body = BytesMut::new();
         message.encode(&mut body);
         let body = body.freeze();
+        self.counters.note_control_sent(message, body.len() as u64);
         let up = self.connections.up(to);
         let session = |key| self.connections.session(to, key);
         let heard_by = heard_by.filter(|&key| session(key) < up.and_then(session));

@@ -396,7 +396,7 @@ impl Node {
             dials: self.dial_snapshots(),
             usage: self.usage(),
             limits: self.config.limits.clone(),
-            counters: self.counters,
+            counters: self.counters(),
         }
     }
 

@@ -18,7 +18,6 @@ use crate::shell::builder::Builder;
 use crate::shell::dial::Dial;
 use crate::shell::endpoint::OpenEndpoint;
 use crate::shell::fan_out::FanOut;
-use crate::shell::local::LocalFlow;
 use crate::shell::members::MemberWatch;
 use crate::shell::names::{NameScan, NameWatch};
 use crate::shell::query::Query;
@@ -263,7 +262,7 @@ impl Fabric {
     /// What the node has counted since its start.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.shared().with(|state| *state.node.counters())
+        self.shared().with(|state| state.counters())
     }
 
     /// What the node is and holds at this moment: members, connections, names, endpoints, flows,
@@ -271,11 +270,7 @@ impl Fabric {
     /// written out in any format.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
-        let (mut snapshot, local_flows) = self
-            .shared()
-            .with(|state| (state.node.snapshot(), state.local_flows()));
-        snapshot.local_flows = local_flows.iter().map(LocalFlow::snapshot).collect();
-        snapshot
+        self.shared().snapshot()
     }
 
     /// Sleeps on the fabric's own clock: the runtime's, or the simulator's. Ends early if the

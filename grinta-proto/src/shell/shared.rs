@@ -12,9 +12,9 @@ use bytes::Bytes;
 use crate::name::NodeName;
 use crate::node::control::{QueryError, QueryId, QueryReport};
 use crate::node::{
-    DialError, DialId, Dialled, EndpointId, EndpointRefusal, Event, FlowId, FlowLoss,
+    Counters, DialError, DialId, Dialled, EndpointId, EndpointRefusal, Event, FlowId, FlowLoss,
     FlowReadError, FlowWriteError, JoinError, JoinReport, Member, MemberEvent, Node, Payload,
-    ShutdownReport, SleepId,
+    ShutdownReport, SleepId, Snapshot,
 };
 use crate::shell::ends::MessageTypes;
 use crate::shell::local::{Breakable, LocalFlow, LocalQueues, Room};
@@ -49,8 +49,16 @@ pub(crate) struct State {
     pub(crate) watches_issued: u64,
     pub(crate) name_watches: NameWatches,
     local_flows: Vec<LocalFlow<Weak<dyn Breakable>>>,
+    pub(crate) messages: MessageCounts,
     /// What was not delivered, once the fabric is closed.
     pub(crate) shutdown_report: ShutdownReport,
+}
+
+/// Messages of flows with other nodes, since the start.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct MessageCounts {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
 }
 
 #[derive(Debug, Default)]
@@ -129,6 +137,7 @@ impl Shared {
             watches_issued: 0,
             name_watches: NameWatches::default(),
             local_flows: Vec::new(),
+            messages: MessageCounts::default(),
             shutdown_report: ShutdownReport::default(),
         };
         Arc::new(Self {
@@ -153,6 +162,21 @@ impl Shared {
         drop(state);
         wakes.wake();
         result
+    }
+
+    /// What the node and its handles are and hold at this moment.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let (snapshot, local_flows) = self.with(|state| {
+            let snapshot = Snapshot {
+                counters: state.counters(),
+                ..state.node.snapshot()
+            };
+            (snapshot, state.local_flows())
+        });
+        Snapshot {
+            local_flows: local_flows.iter().map(LocalFlow::snapshot).collect(),
+            ..snapshot
+        }
     }
 }
 
@@ -203,6 +227,15 @@ impl State {
         let at = members.partition_point(|member| member.name < own.name);
         members.insert(at, own);
         members
+    }
+
+    /// What the node and its handles have counted.
+    pub(crate) const fn counters(&self) -> Counters {
+        Counters {
+            messages_sent: self.messages.sent,
+            messages_received: self.messages.received,
+            ..self.node.counters()
+        }
     }
 
     /// Writes to a flow.

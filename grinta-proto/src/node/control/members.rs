@@ -22,6 +22,7 @@ pub(super) struct Members {
     table: BTreeMap<NodeName, Entry>,
     active: usize,
     hash: u64,
+    failed_falsely: u64,
 }
 
 /// What is known of one member.
@@ -80,6 +81,7 @@ impl Members {
             self.discount(before);
         }
         let after = Entry::after(since, before.as_ref(), change);
+        self.failed_falsely += u64::from(before.as_ref().is_some_and(|it| it.is_undone_by(&after)));
         let events = events(before.as_ref(), &after);
         self.count(&after);
         self.table.insert(name, after);
@@ -137,6 +139,11 @@ impl Members {
             health: Health::Suspect,
             ..word
         }
+    }
+
+    /// How often a member came back in the run in which it was held down.
+    pub(super) const fn failed_falsely(&self) -> u64 {
+        self.failed_falsely
     }
 
     /// Takes it that a member held down had left on purpose.
@@ -237,6 +244,13 @@ impl Entry {
             labels: before.and_then(|before| before.labels.clone()),
             listed: change.health.is_active() || before.is_some_and(|before| before.listed),
         }
+    }
+
+    /// Whether it was down, and `after` shows that the very run of it lives.
+    fn is_undone_by(&self, after: &Self) -> bool {
+        self.health == Health::Down
+            && after.health.is_active()
+            && self.identity.session == after.identity.session
     }
 
     /// Orders this member's identities.

@@ -429,6 +429,12 @@ impl Control {
             .map(Entry::member)
     }
 
+    /// How often a member came back in the run in which it was held down.
+    #[must_use]
+    pub const fn failed_falsely(&self) -> u64 {
+        self.members.failed_falsely()
+    }
+
     /// Whether a name that is not found is nowhere.
     #[must_use]
     pub const fn is_synced(&self) -> bool {

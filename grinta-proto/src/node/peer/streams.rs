@@ -82,6 +82,7 @@ impl Peer {
         }) = self.flows.get(&stream).map(Box::as_ref)
         {
             self.abort(stream, Code::FirstFrameTimeout);
+            self.events.push_back(PeerEvent::Discarded);
         }
     }
 
@@ -384,6 +385,7 @@ impl Peer {
                 FlowStage::Dialled { .. } | FlowStage::Presented => {}
                 FlowStage::Arriving(arrival) => {
                     self.events.extend(arrival.timer.map(PeerEvent::Settled));
+                    self.events.push_back(PeerEvent::Discarded);
                 }
                 FlowStage::Offered { incoming } => {
                     self.events.push_back(PeerEvent::Withdrawn(*incoming));
@@ -506,6 +508,7 @@ impl Peer {
             }
             Some(FlowStage::Arriving(arrival)) => {
                 self.events.extend(arrival.timer.map(PeerEvent::Settled));
+                self.events.push_back(PeerEvent::Discarded);
             }
             Some(FlowStage::Presented | FlowStage::Offered { .. } | FlowStage::Open) | None => {}
         }

@@ -18,7 +18,7 @@ fn a_lost_connection_is_made_again_and_marks_nobody_down() {
             assert!(!world.has_told(name, is_down), "at {name}");
         }
     }
-    let counters = *world.node("a").counters();
+    let counters = world.node("a").counters();
     assert!(counters.connections_closed >= 5);
     assert_eq!(counters.connections_lost, 0);
 }
@@ -35,7 +35,7 @@ fn a_connection_that_nothing_uses_is_kept_alive() {
     }
     world.run_for(Duration::from_secs(30));
     for name in ["a", "b"] {
-        let counters = *world.node(name).counters();
+        let counters = world.node(name).counters();
         assert_eq!(counters.connections_established, 1, "at {name}");
         assert_eq!(counters.connections_closed + counters.connections_lost, 0);
         assert_eq!(world.node(name).round_trip_times().count(), 1);
@@ -176,7 +176,7 @@ fn beyond_the_full_mesh_what_nothing_uses_is_closed_and_nobody_is_suspected() {
         let told = world.take_events(name);
         let about = |event: &Event| matches!(event, Event::Member(_));
         assert!(!told.iter().any(about), "{name}: {told:?}");
-        let counters = *world.node(name).counters();
+        let counters = world.node(name).counters();
         assert!(counters.connections_closed > 20, "{name}: {counters:?}");
         assert_eq!(counters.connections_lost + counters.connections_failed, 0);
     }

@@ -97,6 +97,7 @@ impl Siege {
         });
         assert_eq!(reset, code);
         assert_eq!(self.world.stranger("mallory").closed(), None);
+        assert!(self.world.node("a").counters().streams_refused > 0);
         self.assert_peace();
     }
 

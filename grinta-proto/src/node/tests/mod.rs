@@ -6,6 +6,7 @@
 )]
 
 mod connections;
+mod counters;
 mod flows;
 mod hostile;
 mod joining;

@@ -22,7 +22,7 @@ fn refused(credentials: &Credentials, name: &'static str) -> (ConnectError, Coun
     world.start_as(name, credentials, &["a"], |_| {});
     let error = why(world.join(name));
     world.run_for(Duration::from_millis(100));
-    (error, *world.node("a").counters())
+    (error, world.node("a").counters())
 }
 
 fn why(joined: Result<crate::node::JoinReport, JoinError>) -> ConnectError {

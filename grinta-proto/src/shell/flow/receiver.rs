@@ -37,6 +37,8 @@ enum Lane<T> {
         message_len_max: usize,
         /// There is one from the first bytes of a message on until nothing is left in it.
         decoder: Option<Box<FrameDecoder>>,
+        /// Messages given out and not told to the fabric, which is told as it is asked for more.
+        uncounted: u64,
     },
     Values(Arc<Queue<T>>),
     Encoded(Arc<Queue<Encoded>>),
@@ -48,6 +50,7 @@ impl<T: Send + 'static> Receiver<T> {
             remote,
             message_len_max: terms.message_len_max,
             decoder: None,
+            uncounted: 0,
         };
         Self::new(lane, terms)
     }
@@ -177,8 +180,10 @@ impl<T: Send + 'static> Receiver<T> {
                 remote,
                 message_len_max,
                 decoder,
+                uncounted,
             } => {
-                let framed = remote.next_frame(*message_len_max, decoder, cx);
+                let framed = remote.next_frame(*message_len_max, decoder, uncounted, cx);
+                *uncounted += u64::from(matches!(framed, Ok(Some(_))));
                 if let Err(ReceiveError::Frame(error)) = &framed {
                     self.stop_with(code_of(error));
                 }
@@ -219,6 +224,7 @@ impl Remote {
         &self,
         message_len_max: usize,
         decoder: &mut Option<Box<FrameDecoder>>,
+        uncounted: &mut u64,
         cx: Option<&Context<'_>>,
     ) -> Result<Option<Bytes>, ReceiveError> {
         loop {
@@ -230,9 +236,10 @@ impl Remote {
                 }
                 return Ok(Some(frame));
             }
-            let filled = self
-                .shared
-                .with(|state| self.fill(state, message_len_max, decoder, cx))?;
+            let filled = self.shared.with(|state| {
+                state.messages.received += std::mem::take(uncounted);
+                self.fill(state, message_len_max, decoder, cx)
+            })?;
             if !filled {
                 let is_whole = decoder.as_ref().map_or(Ok(()), |held| held.finish());
                 return is_whole.map(|()| None).map_err(ReceiveError::from);
@@ -272,9 +279,11 @@ impl<T> Drop for Receiver<T> {
         match &self.lane {
             Lane::Remote {
                 remote: Remote { shared, flow },
+                uncounted,
                 ..
             } => {
                 shared.with(|state| {
+                    state.messages.received += uncounted;
                     state.node.release_receiver(*flow, Code::NoReader);
                     state.forget_reader(*flow);
                 });

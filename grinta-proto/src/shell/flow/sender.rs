@@ -386,7 +386,7 @@ impl<T: Send + 'static> Sender<T> {
         match &self.lane {
             Lane::Values(queue) => queue.push(room, *length, message),
             Lane::Encoded(queue) => queue.push(room, *length, &mut Some(Encoded(body.clone()))),
-            Lane::Remote(remote) => remote.write(&framed.0, body, room),
+            Lane::Remote(remote) => remote.write(1, &framed.0, body, room),
         }
     }
 
@@ -407,7 +407,7 @@ impl<T: Send + 'static> Sender<T> {
                     body,
                 },
             ) => {
-                remote.write(&framed.0, body, room)?;
+                remote.write(*count, &framed.0, body, room)?;
                 messages.drain(..*count);
                 Ok(())
             }
@@ -555,10 +555,20 @@ impl Drop for Scratch {
 }
 
 impl Remote {
-    fn write(&self, copied: &[u8], body: &Bytes, room: Room<'_, '_>) -> Result<(), FlowWriteError> {
+    /// Writes so many messages, which are `copied` and, behind it, `body`.
+    fn write(
+        &self,
+        count: usize,
+        copied: &[u8],
+        body: &Bytes,
+        room: Room<'_, '_>,
+    ) -> Result<(), FlowWriteError> {
         let body = body.clone();
-        self.shared
-            .with(|state| state.write(self.flow, Payload { copied, body }, room))
+        self.shared.with(|state| {
+            state.write(self.flow, Payload { copied, body }, room)?;
+            state.messages.sent += count as u64;
+            Ok(())
+        })
     }
 }
 
