@@ -182,6 +182,8 @@ pub use shell::flow::{
 };
 pub use shell::io::{Capabilities, Io, RecvMeta};
 pub use shell::members::{MemberWatch, WatchError};
+#[cfg(feature = "metrics")]
+pub use shell::metrics::Metrics;
 pub use shell::names::{NameScan, NameUpdate, NameWatch};
 pub use shell::query::Query;
 pub use shell::request::{RequestCause, RequestError};

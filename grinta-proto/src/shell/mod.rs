@@ -15,6 +15,8 @@ pub(crate) mod flow;
 pub(crate) mod io;
 mod local;
 pub(crate) mod members;
+#[cfg(feature = "metrics")]
+pub(crate) mod metrics;
 pub(crate) mod names;
 pub(crate) mod query;
 pub(crate) mod request;

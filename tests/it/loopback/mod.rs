@@ -128,6 +128,7 @@ mod lifecycle;
 mod listing;
 mod membership;
 mod messages;
+mod metrics;
 mod names;
 mod requests;
 mod restarts;

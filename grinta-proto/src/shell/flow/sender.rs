@@ -429,11 +429,15 @@ impl<T: Send + 'static> Sender<T> {
         frame(&*self.codec, self.message_len_max, message, framed)
     }
 
-    /// Holds what went with the opening of the flow against the receiver's limit.
+    /// Holds what went with the opening of the flow against the receiver's limit, and counts it.
     pub(crate) fn check_sent(&self, frame: &Bytes) -> Result<(), SendCause> {
         let length = decode_varint(frame.iter().copied()).ok().flatten();
         let (length, _) = length.expect("a frame begins with its length");
-        self.check_length(usize::try_from(length).unwrap_or(usize::MAX))
+        self.check_length(usize::try_from(length).unwrap_or(usize::MAX))?;
+        if let Lane::Remote(Remote { shared, .. }) = &self.lane {
+            shared.with(|state| state.messages.sent += 1);
+        }
+        Ok(())
     }
 
     /// Encodes a message by itself.
