@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use futures_lite::future::zip;
+use grinta_proto::Builder;
 use grinta_tests::{Options, Policy, Simulation, System};
 
 #[path = "../../grinta-tokio/examples/hello-world/app.rs"]
@@ -23,6 +24,26 @@ mod hello_world;
     reason = "a simulation needs no credentials from files and no exit code"
 )]
 mod flexible_topology;
+
+#[path = "../../grinta-tokio/examples/common/mod.rs"]
+#[expect(dead_code, reason = "a simulation needs no exit code")]
+mod common;
+
+#[path = "../../grinta-tokio/examples/requests/app.rs"]
+#[expect(clippy::print_stdout, reason = "a program for people to watch")]
+mod requests;
+
+#[path = "../../grinta-tokio/examples/workers/app.rs"]
+#[expect(clippy::print_stdout, reason = "a program for people to watch")]
+mod workers;
+
+#[path = "../../grinta-tokio/examples/watch-names/app.rs"]
+#[expect(clippy::print_stdout, reason = "a program for people to watch")]
+mod watch_names;
+
+#[path = "../../grinta-tokio/examples/custom-codec/app.rs"]
+#[expect(clippy::print_stdout, reason = "a program for people to watch")]
+mod custom_codec;
 
 use hello_world::{Arguments, run};
 
@@ -101,6 +122,44 @@ fn flexible_topology_on_three_hosts() {
     });
     assert!(world.now() >= Duration::from_secs(20));
     assert_eq!(world.sockets(), 0);
+}
+
+/// Makes a test of an example that starts its own nodes: it goes well whatever the seed, the order
+/// of its tasks, and a network that loses one datagram in fifty.
+macro_rules! goes_well {
+    ($($application:ident,)+) => {$(
+        #[test]
+        fn $application() {
+            for (seed, policy) in [Policy::Fifo, Policy::Random, Policy::Starve]
+                .into_iter()
+                .enumerate()
+            {
+                let world = Simulation::with(Options {
+                    seed: seed as u64,
+                    policy,
+                    // Makes the certificates of its nodes as it goes.
+                    system: System::Allowed,
+                    ..Options::default()
+                });
+                world.network().change_all(|link| {
+                    link.latency = Duration::from_millis(5);
+                    link.loss = 20_000;
+                });
+                world.block_on(async {
+                    let start = async |builder: Builder| world.new_host().start(builder).await;
+                    $application::run(start).await.unwrap();
+                });
+                assert_eq!(world.sockets(), 0);
+            }
+        }
+    )+};
+}
+
+goes_well! {
+    requests,
+    workers,
+    watch_names,
+    custom_codec,
 }
 
 fn arguments(roles: &[&str]) -> Arguments {

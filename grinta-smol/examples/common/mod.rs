@@ -1,0 +1,1 @@
+../../../grinta-tokio/examples/common/mod.rs

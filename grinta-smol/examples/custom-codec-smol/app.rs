@@ -1,0 +1,1 @@
+../../../grinta-tokio/examples/custom-codec/app.rs

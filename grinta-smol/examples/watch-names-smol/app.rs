@@ -1,0 +1,1 @@
+../../../grinta-tokio/examples/watch-names/app.rs

@@ -1,0 +1,1 @@
+../../../grinta-tokio/examples/workers/app.rs
