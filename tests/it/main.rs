@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 mod generated;
 mod loopback;
+mod packages;
 mod tidy;
 
 /// The root of the workspace.
