@@ -188,6 +188,8 @@ pub use shell::names::{NameScan, NameUpdate, NameWatch};
 pub use shell::query::Query;
 pub use shell::request::{RequestCause, RequestError};
 pub use shell::sleep::Interval;
+#[cfg(feature = "status")]
+pub use shell::status::{STATUS_ENDPOINT, Status};
 pub use tls::{
     Credentials, CredentialsError, Der, MalformedCertificate, Origin, Part, Pem, PemFiles,
     TlsAlert, TlsFailure, certified_names,

@@ -5,7 +5,11 @@ use crate::wire::control::ControlMessage;
 
 /// Plain counts of what a node did and what was done to it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default)
+)]
 #[non_exhaustive]
 pub struct Counters {
     /// Bytes of datagrams received.

@@ -216,13 +216,17 @@ pub enum ConnectionStage {
 }
 
 /// The names that a node knows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize, serde::Deserialize),
+    serde(default)
+)]
 #[non_exhaustive]
 pub struct NamesSnapshot {
     /// Names held by this node.
     pub own: usize,
-    /// Names held by anybody, this node included.
+    /// Names held by anybody, this node included; one that is shared counts for each that holds it.
     pub known: usize,
 }
 

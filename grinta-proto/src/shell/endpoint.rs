@@ -25,7 +25,7 @@ use crate::wire::stream::{Direction, FlowAnswer, Refusal, RefusalReason};
 ///
 /// Dropping it releases the name and refuses the flows that wait; open flows live on.
 pub struct Endpoint {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     id: EndpointId,
     name: EndpointName,
     admission: Option<Admission>,

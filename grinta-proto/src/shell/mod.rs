@@ -22,6 +22,8 @@ pub(crate) mod query;
 pub(crate) mod request;
 mod shared;
 pub(crate) mod sleep;
+#[cfg(feature = "status")]
+pub(crate) mod status;
 mod trust;
 mod waiters;
 #[cfg(test)]

@@ -134,6 +134,7 @@ mod requests;
 mod restarts;
 mod scale;
 mod standing;
+mod status;
 mod test_io;
 
 /// What a story runs on.
