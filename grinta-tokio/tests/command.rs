@@ -316,6 +316,146 @@ fn the_doctor_says_what_is_in_the_way() {
 }
 
 #[test]
+fn top_shows_nodes_and_what_goes_on() {
+    let home = Home::new();
+    let mut up = home.begin(&["up", "--dev", "--node", "alpha"]);
+    let address = up.address();
+    let listen = [
+        "listen", "echo", "--keep", "--echo", "--dev", "--node", "beta", "--join", &address,
+    ];
+    let mut listen = home.begin(&listen);
+    listen.await_line("is held by");
+    let bench = ["bench", "bulk", "echo", "--wait", "--duration", "600"];
+    let bench = [&bench[..], &["--size", "100", "--dev", "--join", &address]].concat();
+    let _bench = home.begin(&bench);
+
+    // More than the questions of top itself, of which there are five a second.
+    let is_busy = |node: &Value| node["messages_received_per_second"].as_f64() > Some(100.0);
+    let top = [
+        "top",
+        "--json",
+        "--interval",
+        "0.2",
+        "--dev",
+        "--join",
+        &address,
+    ];
+    let mut top = home.begin(&top);
+    let seen = top.stdout.find_map(|line| {
+        let seen: Value = serde_json::from_str(&line.unwrap()).unwrap();
+        is_busy(&seen["nodes"][1]).then_some(seen)
+    });
+    let seen = seen.unwrap();
+    assert_eq!((&seen["suspect"], &seen["down"]), (&0.into(), &0.into()));
+    let (alpha, beta) = (&seen["nodes"][0], &seen["nodes"][1]);
+    assert_eq!(
+        (&alpha["name"], &beta["name"]),
+        (&"alpha".into(), &"beta".into())
+    );
+    assert_eq!(alpha["health"], "alive");
+    assert!(!is_busy(alpha), "{seen}");
+    // Its own, and the one under which it tells how it is.
+    assert_eq!(beta["status"]["names"]["own"], 2);
+    assert!(beta["status"]["flows"].as_u64() >= Some(1), "{seen}");
+    assert!(
+        beta["bytes_received_per_second"].as_f64() > Some(0.0),
+        "{seen}"
+    );
+
+    let once = home.joined(&["top", "--once", "--interval", "0.5"], &address);
+    let screen = text(&once.stdout);
+    assert!(once.status.success(), "{}", text(&once.stderr));
+    assert!(!screen.contains('\x1b'), "{screen:?}");
+    let lines: Vec<_> = screen.lines().collect();
+    assert!(
+        lines[0].starts_with("fabric default, seen by dev-"),
+        "{screen}"
+    );
+    let cells = |line: &str| -> Vec<String> {
+        let cells = line.split("  ").map(|cell| cell.trim().to_owned());
+        cells.filter(|cell| !cell.is_empty()).collect()
+    };
+    let heading = cells(lines[1]);
+    assert_eq!(heading[..5], ["NODE", "STATE", "RTT", "NAMES", "FLOWS"]);
+    let beta = lines.iter().find(|line| line.starts_with("beta")).unwrap();
+    let cells = cells(beta);
+    assert_eq!(cells.len(), heading.len(), "{beta}");
+    assert_eq!((&*cells[1], &*cells[3]), ("alive", "2"), "{beta}");
+}
+
+#[test]
+fn a_node_leaves_when_its_operator_says_so() {
+    let home = Home::new();
+    let mut first = home.begin(&["up", "--dev", "--node", "first"]);
+    let address = first.address();
+    let second = ["up", "--dev", "--node", "second", "--join", &address];
+    let mut second = home.begin(&second);
+    second.join_line();
+
+    let left = home.joined(&["leave", "second"], &address);
+    assert_eq!(
+        text(&left.stdout),
+        "second left\n",
+        "{}",
+        text(&left.stderr)
+    );
+    assert!(second.child.wait().unwrap().success());
+    first.await_line("second at");
+    first.await_line("left");
+
+    // Who is not there takes no orders, nor does one that is no node of `up`.
+    let nobody = home.joined(&["leave", "second"], &address);
+    assert_eq!(nobody.status.code(), Some(5));
+    let listen = [
+        "listen", "svc", "--dev", "--node", "third", "--join", &address,
+    ];
+    let mut listen = home.begin(&listen);
+    listen.await_line("is held by");
+    let other = home.joined(&["leave", "third"], &address);
+    assert_eq!(other.status.code(), Some(5));
+    let said = text(&other.stderr);
+    assert!(said.contains("third takes no orders"), "{said}");
+}
+
+#[test]
+fn only_operators_give_orders() {
+    let home = Home::new();
+    let cert = |arguments: &[&str]| home.run(&[&["cert"], arguments].concat());
+    assert!(cert(&["ca"]).status.success());
+    for node in ["alpha", "boss", "other"] {
+        assert!(cert(&["issue", node]).status.success());
+    }
+    let files = |node: &str| {
+        [
+            "--ca",
+            "ca.pem",
+            "--certificate",
+            &format!("{node}.pem"),
+            "--key",
+            &format!("{node}.key"),
+        ]
+        .map(str::to_owned)
+        .to_vec()
+    };
+    let call = |command: &[&str], node: &str| -> Vec<String> {
+        let command = command.iter().map(|&word| word.to_owned());
+        command.chain(files(node)).collect()
+    };
+    let up = call(&["up", "--operator", "boss"], "alpha");
+    let mut up = home.begin(&up.iter().map(String::as_str).collect::<Vec<_>>());
+    let address = up.address();
+    let leave = |node: &str| {
+        let call = call(&["leave", "alpha", "--join", &address], node);
+        home.run(&call.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let other = leave("other");
+    assert_eq!(other.status.code(), Some(6), "{}", text(&other.stderr));
+    let boss = leave("boss");
+    assert_eq!(text(&boss.stdout), "alpha left\n", "{}", text(&boss.stderr));
+    assert!(up.child.wait().unwrap().success());
+}
+
+#[test]
 fn what_is_wrong_is_said_with_a_code() {
     let home = Home::new();
     let code = |arguments: &[&str]| {

@@ -43,6 +43,10 @@ pub(crate) enum Command {
     Bench(Bench),
     /// Checks certificate, network, clocks and names, and says what is in the way.
     Doctor(Doctor),
+    /// Shows who is there and what goes on, again and again.
+    Top(Top),
+    /// Asks a node that `grinta up` runs to leave in order.
+    Leave(Leave),
     /// Makes and reads certificates.
     Cert(Cert),
     /// Prints completions for a shell.
@@ -104,6 +108,9 @@ pub(crate) struct Up {
     /// Detects failures within three seconds, at twice the traffic.
     #[arg(long)]
     pub(crate) fast: bool,
+    /// Leaves when this node says `grinta leave`. May be given more than once; with --dev all may.
+    #[arg(long, value_name = "NODE", conflicts_with = "dev")]
+    pub(crate) operator: Vec<NodeName>,
     /// Prints what happens as JSON, one object a line.
     #[arg(long, conflicts_with = "listen")]
     pub(crate) json: bool,
@@ -125,7 +132,8 @@ pub(crate) struct Members {
 
 #[derive(Debug, Args)]
 pub(crate) struct Names {
-    /// Only names that begin so.
+    /// Only names that begin so. Those that begin with `grinta.`, which are the command's own, are
+    /// told only of a prefix that does.
     #[arg(default_value = "")]
     pub(crate) prefix: String,
     /// Goes on with the changes.
@@ -304,6 +312,30 @@ pub(crate) struct Measured {
 
 #[derive(Debug, Args)]
 pub(crate) struct Doctor {
+    #[command(flatten)]
+    pub(crate) attachment: Attachment,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Top {
+    /// How long to wait between two looks, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value = "2", value_parser = seconds)]
+    pub(crate) interval: Duration,
+    /// Looks for one interval, prints what it saw, and ends.
+    #[arg(long)]
+    pub(crate) once: bool,
+    /// Prints JSON, one object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) attachment: Attachment,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Leave {
+    /// The node that is to leave.
+    #[arg(value_name = "NODE")]
+    pub(crate) whom: NodeName,
     #[command(flatten)]
     pub(crate) attachment: Attachment,
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use grinta_tokio::{
-    Fabric, HealthSnapshot, ListedName, MemberEvent, MemberSnapshot, MemberState, NameEvent,
-    NameUpdate, WatchError,
+    EndpointName, Fabric, HealthSnapshot, ListedName, MemberEvent, MemberSnapshot, MemberState,
+    NameEvent, NameUpdate, WatchError,
 };
 use serde_json::{Value, json};
 
@@ -114,11 +114,17 @@ pub(crate) async fn names(arguments: &Names) -> Result<(), Failure> {
         .await
 }
 
+/// Whether a name was asked for: the command's own are not unless they are meant.
+fn is_wanted(name: &EndpointName, prefix: &str) -> bool {
+    prefix.starts_with(OWN_NAMES) || !name.as_str().starts_with(OWN_NAMES)
+}
+
 fn all_names(fabric: &Fabric, prefix: &str) -> Vec<ListedName> {
     let mut names = Vec::new();
     let mut page = fabric.names(prefix).page();
     loop {
-        names.append(&mut page.names);
+        let found = page.names.into_iter();
+        names.extend(found.filter(|listed| is_wanted(&listed.name, prefix)));
         let Some(next) = page.next else {
             return names;
         };
@@ -155,6 +161,7 @@ async fn watch_names(fabric: &Fabric, prefix: &str, json: bool) -> Result<(), Fa
     let mut watch = fabric.watch_names(prefix);
     loop {
         match watch.next().await {
+            Ok(NameUpdate::Changed(event)) if !is_wanted(event.name(), prefix) => {}
             Ok(NameUpdate::Changed(event)) if json => print_json(&change_json(&event))?,
             Ok(NameUpdate::Changed(event)) => print(change_line(&event))?,
             Ok(NameUpdate::Complete) if json => print_json(&json!({ "event": "complete" }))?,
@@ -198,7 +205,8 @@ fn change_json(event: &NameEvent) -> Value {
     })
 }
 
-fn health(health: HealthSnapshot) -> String {
+/// A member's health, for a person.
+pub(crate) fn health(health: HealthSnapshot) -> String {
     match health {
         HealthSnapshot::Alive => "alive".to_owned(),
         HealthSnapshot::Suspect => "suspect".to_owned(),
@@ -218,7 +226,8 @@ fn labels(labels: &BTreeMap<String, String>) -> String {
     }
 }
 
-fn dash() -> String {
+/// What is not known, for a person.
+pub(crate) fn dash() -> String {
     "-".to_owned()
 }
 
@@ -226,3 +235,6 @@ fn dash() -> String {
 pub(crate) fn milliseconds(duration: Duration) -> String {
     format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
 }
+
+/// Under which the command itself holds endpoints.
+const OWN_NAMES: &str = "grinta.";

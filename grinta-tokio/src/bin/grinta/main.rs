@@ -16,8 +16,10 @@ mod doctor;
 mod explain;
 mod failure;
 mod listing;
+mod operating;
 mod output;
 mod pipe;
+mod top;
 mod tunnel;
 mod up;
 
@@ -70,6 +72,8 @@ async fn run(command: Command) -> Result<(), Failure> {
         Command::Expose(expose) => tunnel::expose(&expose).await,
         Command::Bench(bench) => bench::run(&bench).await,
         Command::Doctor(doctor) => doctor::run(&doctor).await,
+        Command::Top(top) => top::run(&top).await,
+        Command::Leave(leave) => operating::leave(&leave).await,
         Command::Cert(cert) => certificates::run(&cert),
         Command::Completions { shell } => {
             let mut command = Arguments::command();

@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::arguments::{self, Call, Contents, Dialling, Listen};
 use crate::failure::{Failure, Kind};
+use crate::operating;
 use crate::output::{print, print_json, say};
 
 /// How many flows an endpoint takes.
@@ -37,6 +38,7 @@ pub(crate) async fn listen(listen: &Listen) -> Result<(), Failure> {
                 true => open.standby().await?,
                 false => open.await?,
             };
+            operating::tell_status(fabric).await;
             say(format_args!("{} is held by {}", listen.name, fabric.node()));
             let flows = if listen.keep { Flows::All } else { Flows::One };
             match &listen.exec {

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use crate::arguments::{Expose, Forward};
 use crate::failure::{Failure, Kind};
+use crate::operating;
 use crate::output::say;
 use crate::pipe::accept;
 
@@ -23,6 +24,7 @@ pub(crate) async fn forward(forward: &Forward) -> Result<(), Failure> {
                     format!("cannot listen on {}: {error}", forward.tcp),
                 )
             })?;
+            operating::tell_status(fabric).await;
             say(format_args!("{} leads to {name}", listener.local_addr()?));
             let mut running = JoinSet::new();
             loop {
@@ -48,6 +50,7 @@ pub(crate) async fn expose(expose: &Expose) -> Result<(), Failure> {
         .attachment
         .run(async |fabric| {
             let endpoint = fabric.endpoint(&expose.name).await?;
+            operating::tell_status(fabric).await;
             say(format_args!("{} leads to {}", expose.name, expose.tcp));
             let mut running = JoinSet::new();
             loop {

@@ -10,6 +10,7 @@ use crate::arguments::{Contents, Up};
 use crate::attach;
 use crate::failure::Failure;
 use crate::listing::{event_json, event_line};
+use crate::operating;
 use crate::output::{print_json, say};
 use crate::pipe::{self, Flows};
 
@@ -33,6 +34,8 @@ pub(crate) async fn run(up: &Up) -> Result<(), Failure> {
             Some(name) => Some(fabric.endpoint(name).await?),
             None => None,
         };
+        operating::tell_status(fabric).await;
+        let orders = operating::orders(up, fabric).await?;
         announce(up, fabric)?;
         let flows = async {
             match &endpoint {
@@ -43,6 +46,10 @@ pub(crate) async fn run(up: &Up) -> Result<(), Failure> {
         tokio::select! {
             outcome = flows => outcome,
             outcome = follow(up, fabric) => outcome,
+            operator = operating::await_order(fabric, orders.as_ref()) => {
+                say(format_args!("{operator} asks this node to leave"));
+                Ok(())
+            }
         }
     })
     .await;
