@@ -18,7 +18,7 @@ use crate::shell::call::{Ask, Caller, Enveloping, Reply};
 use crate::shell::ends::{Codecs, Ends, MessageLimits};
 use crate::shell::flow::{Flow, Path, Receiver, Sender};
 use crate::shell::shared::{DialSlot, Shared, State};
-use crate::wire::stream::OpenFlow;
+use crate::wire::stream::{OpenFlow, TRACEPARENT_LEN_MAX};
 
 /// A dial to be made: from [`Fabric::dial`](crate::Fabric::dial), through one of
 /// [`sender`](Self::sender), [`receiver`](Self::receiver) and [`bidi`](Self::bidi), awaited for the
@@ -37,6 +37,7 @@ pub(crate) struct Plan {
     unknown_name: UnknownName,
     choice: Choice,
     at: Option<NodeName>,
+    traceparent: String,
 }
 
 /// A dial that does not yet say what it sends and receives.
@@ -77,6 +78,7 @@ impl Dial {
             unknown_name: UnknownName::Fail,
             choice: Choice::Owner,
             at: None,
+            traceparent: String::new(),
         };
         let kind = Untyped(());
         Self { plan, kind }
@@ -211,6 +213,18 @@ impl<K> Dial<K> {
         self
     }
 
+    /// The trace that the flow belongs to, for
+    /// [`Incoming::traceparent`](crate::Incoming::traceparent) at the other end: the value of a W3C
+    /// `traceparent` header, as any tracing library writes it. One longer than 64 bytes is no such
+    /// value, and does not count.
+    pub fn traceparent(mut self, traceparent: impl Into<String>) -> Self {
+        let traceparent = traceparent.into();
+        if traceparent.len() <= TRACEPARENT_LEN_MAX {
+            self.plan.traceparent = traceparent;
+        }
+        self
+    }
+
     /// The parts, for who makes a future of them.
     pub(crate) fn into_parts(self) -> (Plan, K) {
         (self.plan, self.kind)
@@ -235,6 +249,7 @@ impl Plan {
             unknown_name,
             choice,
             at,
+            traceparent,
             ..
         } = self;
         let invalid = |cause| not_begun(&endpoint, cause);
@@ -262,7 +277,7 @@ impl Plan {
                 receives: encodings.receives,
                 message_len_max: state.node.limits().message_len_max as u64,
                 timeout: Some(timeout),
-                traceparent: String::new(),
+                traceparent,
             };
             let id = state.node.dial(DialRequest {
                 open,

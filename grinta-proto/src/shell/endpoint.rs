@@ -370,6 +370,18 @@ impl Incoming {
         })
     }
 
+    /// The trace that the flow belongs to, as its dialler says
+    /// ([`Dial::traceparent`](crate::Dial::traceparent)); `None` if it says nothing. It comes from
+    /// the other program: what is not the value of a W3C `traceparent` header is to be ignored.
+    #[must_use]
+    pub const fn traceparent(&self) -> Option<&str> {
+        let traceparent = self.incoming.open.traceparent.as_str();
+        match traceparent.is_empty() {
+            true => None,
+            false => Some(traceparent),
+        }
+    }
+
     /// Where the dialler is.
     #[must_use]
     pub fn path(&self) -> Path {

@@ -18,6 +18,7 @@ flow_stories! {
     a_flow_both_ways,
     a_flow_both_ways_split_across_tasks,
     an_incoming_flow_tells_what_it_is,
+    an_incoming_flow_tells_its_trace,
     raw_messages_of_every_kind,
     raw_messages_sent_as_one_kind_and_received_as_another,
     json_messages,
@@ -108,6 +109,22 @@ async fn an_incoming_flow_tells_what_it_is(world: &World) {
         incoming.sender::<String, _>(Raw).unwrap()
     };
     zip(dial, accept).await;
+}
+
+async fn an_incoming_flow_tells_its_trace(world: &World) {
+    let sides = world.sides().await;
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let too_long = "0".repeat(65);
+    for (said, heard) in [(trace, Some(trace)), ("", None), (&too_long, None)] {
+        let dial = sides.dial().traceparent(said);
+        let dial = async { dial.sender::<String, _>(Raw).await.unwrap() };
+        let accept = async {
+            let incoming = sides.endpoint.accept().await.unwrap();
+            assert_eq!(incoming.traceparent(), heard);
+            incoming.receiver::<String, _>(Raw).unwrap()
+        };
+        zip(dial, accept).await;
+    }
 }
 
 async fn raw_messages_of_every_kind(world: &World) {
