@@ -10,6 +10,9 @@
 //! starts a fabric. A library that is written against [`Fabric`], [`Endpoint`], [`Sender`] and
 //! [`Receiver`] needs this crate alone, and runs under either.
 //!
+//! [The book](guide) has a chapter on each part, and on operations, simulation, drivers of one's own
+//! and the Go original; this page has the tour, the table of how flows end, and the run loop.
+//!
 //! # A tour
 //!
 //! ```
@@ -136,6 +139,7 @@
 
 mod codec;
 pub mod config;
+pub mod guide;
 mod mutant;
 mod name;
 pub mod node;

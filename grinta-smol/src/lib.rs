@@ -6,7 +6,8 @@
 //! This crate adds to [`grinta_proto`] what it leaves out: a socket, a timer, the clocks, and the
 //! one task that drives a fabric. [`Start::start`] is all there is to it. The handles are those of
 //! [`grinta_proto`], re-exported here, and the same under every runtime: a library that takes a
-//! [`Fabric`] does not depend on this crate.
+//! [`Fabric`] does not depend on this crate. [The book](guide) begins with a [quick
+//! start](guide::quick_start) and goes on to names, flows, trust and operations.
 //!
 //! ```no_run
 //! use grinta_smol::{Credentials, Fabric, PemFiles, Start};
