@@ -1,5 +1,7 @@
 //! Who is let in: the one who can mend it gets the typed error, the other counts a refusal.
 
+use std::io;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -398,9 +400,15 @@ fn a_claim_that_the_rule_forbids_counts_for_nothing_at_all_who_keep_it() {
     }
 }
 
-/// All that a program, or a line of a log, can print of a node that is in the middle of things.
+/// All that a program can print of a node that is in the middle of things, and all that it logs.
 #[test]
 fn no_secret_is_in_anything_that_is_printed() {
+    let log = Log::default();
+    let writer = log.clone();
+    let lines = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(move || writer.clone());
+    let _guard = tracing::subscriber::set_default(lines.finish());
     let (mut world, ends) = World::with_flow(1);
     world.exchange(ends);
     let (_, key) = world.ca.issue(&Leaf::default().dns("a"));
@@ -427,6 +435,10 @@ fn no_secret_is_in_anything_that_is_printed() {
     for told in &world.trace {
         printed += told;
     }
+    let logged = log.0.lock().unwrap().clone();
+    let logged = String::from_utf8(logged).unwrap();
+    assert!(logged.contains("quinn_proto") && logged.contains("grinta::"));
+    printed += &logged;
     let derived = ["connection-id", "stateless-reset"].map(|label| credentials.derive(label));
     let secrets = derived.iter().map(|it| &it[..]);
     // The first bytes of a key say of what kind it is.
@@ -439,5 +451,20 @@ fn no_secret_is_in_anything_that_is_printed() {
         assert!(!printed.contains(decimal), "in decimal");
         let raw = secret[..8].escape_ascii().to_string();
         assert!(!printed.contains(&raw), "as bytes");
+    }
+}
+
+/// What was logged.
+#[derive(Debug, Default, Clone)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
