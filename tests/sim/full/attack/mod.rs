@@ -3,6 +3,7 @@
 //! Each attack goes on for as long as its fault lasts. What it may not bring about is looked at as it
 //! goes on; what is checked of the honest nodes besides holds with attackers as without.
 
+mod nonsense;
 mod peer;
 
 use std::net::SocketAddr;
@@ -10,10 +11,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use grinta_proto::wire::control::{
-    ControlMessage, MemberIdentity, SwimHeader, SwimKind, SwimPacket,
-};
-use grinta_proto::wire::frame::encode_length;
 use grinta_proto::wire::stream::Hello;
 use grinta_proto::{Credentials, NodeName, Session};
 
@@ -278,45 +275,6 @@ impl Attacker {
         }
     }
 
-    /// A frame that is none, or that a node sends in its own name only.
-    fn nonsense(&self, turn: u64) -> Vec<u8> {
-        let mut body = BytesMut::new();
-        match self.draw(turn, 1).below(3) {
-            0 => {
-                let length = self.draw(turn, 2).between(1, 200);
-                body.extend(self.bytes(turn, length));
-                // No message begins with this tag.
-                body[0] = 0xff;
-            }
-            1 => {
-                let identity = |name: NodeName| MemberIdentity {
-                    name,
-                    address: self.address_of_target(),
-                    session: Session(1),
-                    bump: 0,
-                };
-                let other = NodeId((self.target.0 + 1) % self.stage.plan.nodes);
-                let packet = SwimPacket {
-                    header: SwimHeader {
-                        source: identity(name_of(other)),
-                        incarnation: 1,
-                        destination: identity(name_of(self.target)),
-                        kind: SwimKind::Gossip,
-                    },
-                    updates: Vec::new(),
-                };
-                ControlMessage::Swim(packet).encode(&mut body);
-            }
-            // Longer than any frame may be.
-            _ => {
-                let mut frame = BytesMut::new();
-                encode_length(1 << 30, &mut frame);
-                return frame.to_vec();
-            }
-        }
-        framed(&body)
-    }
-
     /// Sends again what the node was sent, from here and in the sender's name.
     async fn replay(&mut self) {
         self.host.world.tap();
@@ -430,13 +388,6 @@ impl Attacker {
         hello.encode(&mut body);
         body.to_vec()
     }
-}
-
-fn framed(body: &[u8]) -> Vec<u8> {
-    let mut frame = BytesMut::new();
-    encode_length(body.len(), &mut frame);
-    frame.extend_from_slice(body);
-    frame.to_vec()
 }
 
 /// How often an attacker looks at what came.
