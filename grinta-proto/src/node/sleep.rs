@@ -17,7 +17,7 @@ pub(super) struct Sleeping {
 }
 
 impl Node {
-    /// Ends with [`Event::Woken`](crate::node::Event::Woken) when `duration` has passed.
+    /// Ends with [`Event::Woken`] when `duration` has passed.
     pub fn sleep(&mut self, duration: Duration) -> SleepId {
         self.issued += 1;
         let id = SleepId(self.issued);
@@ -25,7 +25,7 @@ impl Node {
         id
     }
 
-    /// Tells [`Event::Woken`](crate::node::Event::Woken) after each `period`, until it is given up.
+    /// Tells [`Event::Woken`] after each `period`, until it is given up.
     /// Of moments that have passed by the same turn one is told: those that follow stay where they
     /// are. A period below 1 ms is taken for 1 ms.
     pub fn repeat(&mut self, period: Duration) -> SleepId {
