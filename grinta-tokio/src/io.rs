@@ -89,7 +89,6 @@ impl Io for TokioIo {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let now = self.now();
         let Self {
             socket,
             state,
@@ -103,7 +102,7 @@ impl Io for TokioIo {
         }
         // A process that was stopped wakes with datagrams in its socket, and its timers can fire
         // before the reactor has looked. So the socket itself has the last word before they do.
-        let mut is_doubted = deadline.is_some_and(|deadline| deadline <= now);
+        let mut is_doubted = true;
         let mut recv = || state.recv((&*socket).into(), &mut buffers[..slots], received);
         let filled = loop {
             let result = if socket.poll_recv_ready(cx)?.is_ready() {
@@ -120,7 +119,9 @@ impl Io for TokioIo {
                     Err(_) if filled > 0 => Ok(filled),
                     result => result.map(|()| filled),
                 }
-            } else if std::mem::take(&mut is_doubted) {
+            } else if std::mem::take(&mut is_doubted)
+                && deadline.is_some_and(|it| it <= tokio::time::Instant::now().into_std())
+            {
                 recv()
             } else {
                 return Poll::Pending;

@@ -6,6 +6,7 @@ use std::io::{self, IoSliceMut};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::BytesMut;
 
@@ -23,7 +24,7 @@ use crate::shell::shared::Shared;
 pub struct Driver<I: Io> {
     shared: Arc<Shared>,
     io: I,
-    buffers: Vec<Vec<u8>>,
+    buffers: [Vec<u8>; BUFFERS],
     outgoing: Outgoing,
     receive_errors: u32,
 }
@@ -50,7 +51,7 @@ impl<I: Io> Driver<I> {
         Self {
             shared,
             io,
-            buffers: vec![vec![0; length]; BUFFERS],
+            buffers: std::array::from_fn(|_| vec![0; length]),
             outgoing: Outgoing {
                 contents: Vec::new(),
                 pending: None,
@@ -71,11 +72,7 @@ impl<I: Io> Driver<I> {
     fn receive(&mut self, cx: &mut Context<'_>) -> Result<bool, io::Error> {
         for _ in 0..BATCHES_PER_TURN {
             let mut meta = [RecvMeta::empty(); BUFFERS];
-            let mut slices: Vec<_> = self
-                .buffers
-                .iter_mut()
-                .map(|buffer| IoSliceMut::new(buffer))
-                .collect();
+            let mut slices = self.buffers.each_mut().map(|it| IoSliceMut::new(it));
             let filled = match self.io.poll_recv(cx, &mut slices, &mut meta) {
                 Poll::Pending => return Ok(false),
                 Poll::Ready(Ok(filled)) => filled,
@@ -107,11 +104,11 @@ impl<I: Io> Driver<I> {
         Ok(true)
     }
 
-    /// Sends what there is, up to a bound. Returns whether there may be more that can go.
-    fn transmit(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Sends what there is in the turn of `now`, up to a bound. Returns whether there may be more that
+    /// can go.
+    fn transmit(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
         for _ in 0..TRANSMITS_PER_TURN {
             if self.outgoing.pending.is_none() {
-                let now = self.io.now();
                 let Outgoing {
                     contents,
                     segments_max,
@@ -166,11 +163,13 @@ impl<I: Io> Driver<I> {
         }
     }
 
-    fn turn(&self) {
+    /// Has the node act on what it knows. Returns the time of that turn.
+    fn turn(&self) -> Instant {
         let now = self.io.now();
         let unix_time = self.io.unix_time();
         self.shared
             .with(|state| state.node.handle_timeout(now, unix_time));
+        now
     }
 
     fn close(&self) {
@@ -197,8 +196,8 @@ impl<I: Io + Unpin> Future for Driver<I> {
                     return Poll::Ready(());
                 }
             };
-            this.turn();
-            let more_to_send = this.transmit(cx);
+            let now = this.turn();
+            let more_to_send = this.transmit(cx, now);
 
             let (deadline, is_closed) = this.shared.with(|state| {
                 // Parked from here on: whoever wants a turn after this wakes us.
