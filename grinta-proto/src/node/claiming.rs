@@ -75,7 +75,8 @@ impl Node {
             Origin::Remote { flow, .. } => flow,
         };
         let peer = self.connections.touch(flow.peer);
-        let is_there = peer.is_some_and(|peer| peer.answer(flow.stream, &incoming.open, &answer));
+        let direction = incoming.open.direction;
+        let is_there = peer.is_some_and(|peer| peer.answer(flow.stream, direction, &answer));
         match answer {
             FlowAnswer::Accepted { .. } if is_there => self.counters.flows_accepted += 1,
             FlowAnswer::Refused { .. } if is_there => self.counters.flows_refused += 1,

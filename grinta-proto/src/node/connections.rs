@@ -27,9 +27,8 @@ pub(crate) struct Connections {
     up: BTreeMap<NodeName, Vec<Link>>,
     /// The connection that we began last to reach each target; it may be up or over by now.
     begun: BTreeMap<Target, PeerKey>,
-    deadlines: BTreeMap<PeerKey, Instant>,
     due: BTreeSet<(Instant, PeerKey)>,
-    touched: BTreeSet<PeerKey>,
+    touched: VecDeque<PeerKey>,
     advancing: Option<PeerKey>,
     sending: VecDeque<PeerKey>,
     replies: VecDeque<(quinn_proto::Transmit, Vec<u8>)>,
@@ -64,9 +63,8 @@ impl Connections {
             by_handle: BTreeMap::new(),
             up: BTreeMap::new(),
             begun: BTreeMap::new(),
-            deadlines: BTreeMap::new(),
             due: BTreeSet::new(),
-            touched: BTreeSet::new(),
+            touched: VecDeque::new(),
             advancing: None,
             sending: VecDeque::new(),
             replies: VecDeque::new(),
@@ -86,7 +84,9 @@ impl Connections {
     /// The peer, which is touched: whatever is done to it will be followed up.
     pub(crate) fn touch(&mut self, key: PeerKey) -> Option<&mut Peer> {
         let peer = self.peers.get_mut(&key)?;
-        self.touched.insert(key);
+        if !std::mem::replace(&mut peer.is_touched, true) {
+            self.touched.push_back(key);
+        }
         Some(peer)
     }
 
@@ -232,8 +232,8 @@ impl Connections {
                 break;
             }
             self.due.pop_first();
-            self.deadlines.remove(&key);
             if let Some(peer) = self.touch(key) {
+                peer.noted_deadline = None;
                 peer.handle_timeout(now);
             }
         }
@@ -249,8 +249,9 @@ impl Connections {
             let key = match self.advancing {
                 Some(key) => key,
                 None => {
-                    let key = self.touched.pop_first()?;
+                    let key = self.touched.pop_front()?;
                     if let Some(peer) = self.peers.get_mut(&key) {
+                        peer.is_touched = false;
                         peer.advance(now, surroundings);
                     }
                     self.advancing = Some(key);
@@ -425,7 +426,7 @@ impl Connections {
         let key = PeerKey(self.issued);
         self.by_handle.insert(new.handle.0, key);
         self.peers.insert(key, Peer::new(now, key, new, target));
-        self.touched.insert(key);
+        self.touch(key);
         key
     }
 
@@ -442,13 +443,15 @@ impl Connections {
             {
                 self.begun.remove(target);
             }
-            self.forget_deadline(key);
+            if let Some(deadline) = over.and_then(|peer| peer.noted_deadline) {
+                self.due.remove(&(deadline, key));
+            }
             return;
         }
+        // Its deadline is noted once it has nothing left to send.
         if !std::mem::replace(&mut peer.is_queued, true) {
             self.sending.push_back(key);
         }
-        self.note_deadline(key);
     }
 
     fn follow_endpoint_events(&mut self, key: PeerKey) {
@@ -462,26 +465,27 @@ impl Connections {
             }
             if let Some(answer) = self.quic.handle_event(handle, event) {
                 peer.handle_event(answer);
-                self.touched.insert(key);
+                if !std::mem::replace(&mut peer.is_touched, true) {
+                    self.touched.push_back(key);
+                }
             }
         }
     }
 
     fn note_deadline(&mut self, key: PeerKey) {
-        let deadline = self.peers.get_mut(&key).and_then(Peer::poll_timeout);
-        if self.deadlines.get(&key).copied() == deadline {
+        let Some(peer) = self.peers.get_mut(&key) else {
+            return;
+        };
+        let deadline = peer.poll_timeout();
+        let noted = std::mem::replace(&mut peer.noted_deadline, deadline);
+        if noted == deadline {
             return;
         }
-        self.forget_deadline(key);
-        if let Some(deadline) = deadline {
-            self.deadlines.insert(key, deadline);
-            self.due.insert((deadline, key));
+        if let Some(noted) = noted {
+            self.due.remove(&(noted, key));
         }
-    }
-
-    fn forget_deadline(&mut self, key: PeerKey) {
-        if let Some(deadline) = self.deadlines.remove(&key) {
-            self.due.remove(&(deadline, key));
+        if let Some(deadline) = deadline {
+            self.due.insert((deadline, key));
         }
     }
 }

@@ -33,7 +33,7 @@ impl Node {
             state,
             attempts: Vec::new(),
         };
-        self.dials.insert(id, dial);
+        self.dials.insert(id, Box::new(dial));
         match refused {
             Some(cause) => self.fail_dial(now, id, cause),
             None => self.drive_dial(now, id),
@@ -206,7 +206,7 @@ impl Node {
         let waits = DialState::Opening { node: node.clone() };
         let mut queue = self.opening.remove(node).unwrap_or_default();
         while let Some(id) = queue.pop_front() {
-            let still_waits = |dials: &BTreeMap<DialId, Dial>| {
+            let still_waits = |dials: &BTreeMap<DialId, Box<Dial>>| {
                 dials.get(&id).is_some_and(|dial| dial.state == waits)
             };
             if !still_waits(&self.dials) {
@@ -455,10 +455,8 @@ impl Node {
     /// The holder ended the stream without an answer.
     pub(super) fn handle_unanswered(&mut self, now: Instant, id: DialId, code: Code) {
         self.counters.streams_failed += 1;
-        if let Some(Dial {
-            state: DialState::Asking { node, .. },
-            ..
-        }) = self.dials.get(&id)
+        if let Some(dial) = self.dials.get(&id)
+            && let DialState::Asking { node, .. } = &dial.state
         {
             let node = node.clone();
             self.fail_dial(now, id, DialCause::Ended { node, code });
@@ -515,7 +513,7 @@ impl Node {
 
     /// Forgets a dial and whatever it had begun.
     pub(super) fn abandon_dial(&mut self, id: DialId, code: Code) -> Option<Dial> {
-        let dial = self.dials.remove(&id)?;
+        let dial = *self.dials.remove(&id)?;
         self.timers.disarm(dial.timer);
         match &dial.state {
             DialState::Resolving => self.stop_waiting(id, &dial.request.open.endpoint),

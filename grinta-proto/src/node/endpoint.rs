@@ -137,7 +137,7 @@ pub enum Standing {
 pub(crate) struct Endpoints {
     names: BTreeMap<EndpointName, EndpointId>,
     endpoints: BTreeMap<EndpointId, EndpointState>,
-    incoming: BTreeMap<IncomingId, Incoming>,
+    incoming: BTreeMap<IncomingId, Box<Incoming>>,
     issued: u64,
 }
 
@@ -192,7 +192,7 @@ impl Endpoints {
         let waiting = state
             .queue
             .iter()
-            .filter_map(|incoming| self.incoming.remove(incoming))
+            .filter_map(|incoming| Some(*self.incoming.remove(incoming)?))
             .collect();
         Some((state.name, waiting))
     }
@@ -266,19 +266,20 @@ impl Endpoints {
         state.queue.push_back(id);
         // One copy of a name is enough for all flows to it.
         open.endpoint = state.name.clone();
-        self.incoming.insert(id, Incoming { id, origin, open });
+        let incoming = Incoming { id, origin, open };
+        self.incoming.insert(id, Box::new(incoming));
         Ok((endpoint, id))
     }
 
     /// Hands the flow that has waited longest to the endpoint's task, which has to answer it.
     pub(crate) fn take(&mut self, endpoint: EndpointId) -> Option<Incoming> {
         let id = self.endpoints.get_mut(&endpoint)?.queue.pop_front()?;
-        self.incoming.get(&id).cloned()
+        self.incoming.get(&id).map(|incoming| (**incoming).clone())
     }
 
     /// Forgets a flow that is answered or withdrawn, wherever it stands.
     pub(crate) fn settle(&mut self, id: IncomingId) -> Option<Incoming> {
-        let incoming = self.incoming.remove(&id)?;
+        let incoming = *self.incoming.remove(&id)?;
         let endpoint = self.names.get(&incoming.open.endpoint);
         if let Some(state) = endpoint.and_then(|endpoint| self.endpoints.get_mut(endpoint)) {
             state.queue.retain(|&waiting| waiting != id);
@@ -291,7 +292,8 @@ impl Endpoints {
         for state in self.endpoints.values_mut() {
             state.queue.clear();
         }
-        std::mem::take(&mut self.incoming).into_values().collect()
+        let incoming = std::mem::take(&mut self.incoming).into_values();
+        incoming.map(|incoming| *incoming).collect()
     }
 
     /// All endpoints, in the order of their names.

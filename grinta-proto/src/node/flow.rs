@@ -90,6 +90,8 @@ pub(crate) struct Flow {
     receive: ReceiveHalf,
     sender_held: bool,
     receiver_held: bool,
+    /// Whether it waits in its peer's queue to be flushed.
+    is_unflushed: bool,
 }
 
 #[derive(Debug)]
@@ -155,7 +157,20 @@ impl Flow {
             receive: ReceiveHalf::Open { rest: None },
             sender_held: true,
             receiver_held: true,
+            is_unflushed: false,
         }
+    }
+
+    /// Queues the flow to be flushed, or to be forgotten if it is done.
+    pub(crate) fn queue_flush(&mut self, unflushed: &mut Vec<StreamId>) {
+        if !std::mem::replace(&mut self.is_unflushed, true) {
+            unflushed.push(self.stream);
+        }
+    }
+
+    /// The flow was taken from the queue.
+    pub(crate) const fn leave_queue(&mut self) {
+        self.is_unflushed = false;
     }
 
     /// Reads on towards the frame that opens or answers the flow. What follows it in the same
@@ -505,13 +520,16 @@ struct SendBuffer {
 
 impl SendBuffer {
     fn push(&mut self, payload: Payload<'_>) {
-        self.gathered.extend_from_slice(payload.copied);
-        self.len += payload.copied.len() + payload.body.len();
-        if payload.body.len() < SHARED_LEN_MIN {
-            self.gathered.extend_from_slice(&payload.body);
+        let Payload { copied, body } = payload;
+        self.len += copied.len() + body.len();
+        if body.len() < SHARED_LEN_MIN {
+            self.gathered.reserve(copied.len() + body.len());
+            self.gathered.extend_from_slice(copied);
+            self.gathered.extend_from_slice(&body);
         } else {
+            self.gathered.extend_from_slice(copied);
             self.seal();
-            self.chunks.push_back(payload.body);
+            self.chunks.push_back(body);
         }
     }
 

@@ -123,7 +123,7 @@ pub struct Node {
     connections: Connections,
     control: Control,
     endpoints: Endpoints,
-    dials: BTreeMap<DialId, Dial>,
+    dials: BTreeMap<DialId, Box<Dial>>,
     /// Dials that wait for a name to be known.
     resolving: BTreeMap<EndpointName, BTreeSet<DialId>>,
     /// Dials that wait for their holder to allow one more stream.

@@ -6,7 +6,7 @@
 //! A peer is up once both sides have said `Hello` on the control stream. A client hears that it
 //! is connected before the server has looked at its certificate, so nothing less will do.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -137,11 +137,15 @@ pub(crate) struct Peer {
     flows: BTreeMap<StreamId, Box<Flow>>,
     /// Flows were open when the peer was last advanced.
     had_flows: bool,
-    unflushed: BTreeSet<StreamId>,
+    unflushed: Vec<StreamId>,
     events: VecDeque<PeerEvent>,
     drained: bool,
+    /// Whether it waits in the queue of peers that something happened to.
+    pub(crate) is_touched: bool,
     /// Whether it waits in the queue of peers with packets to send.
     pub(crate) is_queued: bool,
+    /// Its place in the order of deadlines.
+    pub(crate) noted_deadline: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -185,10 +189,12 @@ impl Peer {
             handshake_timer: None,
             flows: BTreeMap::new(),
             had_flows: false,
-            unflushed: BTreeSet::new(),
+            unflushed: Vec::new(),
             events: VecDeque::new(),
             drained: false,
+            is_touched: false,
             is_queued: false,
+            noted_deadline: None,
         }
     }
 

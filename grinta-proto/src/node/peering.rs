@@ -413,9 +413,9 @@ impl Node {
         let Some(node) = self.name_of(key) else {
             return;
         };
+        let direction = open.direction;
         let offered = if self.phase == Phase::Running {
-            self.endpoints
-                .offer(Origin::Remote { flow, node }, open.clone())
+            self.endpoints.offer(Origin::Remote { flow, node }, open)
         } else {
             Err(refusal(RefusalReason::ShuttingDown, ""))
         };
@@ -431,7 +431,7 @@ impl Node {
             }
             Err(refused) => {
                 self.counters.flows_refused += 1;
-                peer.answer(flow.stream, &open, &refused);
+                peer.answer(flow.stream, direction, &refused);
             }
         }
     }

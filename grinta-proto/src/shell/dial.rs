@@ -287,13 +287,11 @@ impl Plan {
                 choice,
                 at,
             });
-            state.dials.insert(
-                id,
-                DialSlot {
-                    types: Some(types),
-                    ..DialSlot::default()
-                },
-            );
+            let slot = DialSlot {
+                types: Some(types),
+                ..DialSlot::default()
+            };
+            state.dials.insert(id, Box::new(slot));
             Some(id)
         });
         let Some(id) = begun else {
@@ -448,6 +446,10 @@ impl<S: Send + 'static, R: Send + 'static> UnderWay<S, R> {
 
 impl<S: Send + 'static, R: Send + 'static> Drop for UnderWay<S, R> {
     fn drop(&mut self) {
+        if self.codecs.is_none() {
+            // It has ended in a flow.
+            return;
+        }
         let shared = Arc::clone(&self.shared);
         let unclaimed = shared.with(|state| {
             let result = state.dials.get_mut(&self.id)?.result.take();

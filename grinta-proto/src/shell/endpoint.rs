@@ -479,11 +479,11 @@ impl Incoming {
                 reason: fault.to_string(),
             })?;
         let open = &self.incoming.open;
-        let asked = Encodings {
-            sends: open.sends.clone(),
-            receives: open.receives.clone(),
-        };
-        if !expected.matches(&asked) {
+        if !expected.matches(open) {
+            let asked = Encodings {
+                sends: open.sends.clone(),
+                receives: open.receives.clone(),
+            };
             let (asked, expected) = (asked.describe(), expected.describe());
             let detail = format!("it {expected}");
             self.answer_refused(Refusal::new(RefusalReason::Mismatch, detail));

@@ -10,7 +10,7 @@ use crate::shell::flow::{Flow, Path, Receiver, Remote, Sender, Terms};
 use crate::shell::local::{Breakable, Encoded, LocalFlow, LocalQueues, Queue, QueueLimits};
 use crate::shell::shared::{Shared, State};
 use crate::wire::malformed::FieldFault;
-use crate::wire::stream::{Direction, Encoding};
+use crate::wire::stream::{Direction, Encoding, OpenFlow};
 
 /// What one side sends and receives: a codec for each direction that it uses.
 pub(crate) struct Codecs<S, R> {
@@ -184,10 +184,10 @@ impl Encodings {
         }
     }
 
-    /// Whether what this side sends is what the other receives, and the reverse.
-    pub(crate) fn matches(&self, other: &Self) -> bool {
-        agree(self.sends.as_ref(), other.receives.as_ref())
-            && agree(self.receives.as_ref(), other.sends.as_ref())
+    /// Whether what this side sends is what the dialler receives, and the reverse.
+    pub(crate) fn matches(&self, dialler: &OpenFlow) -> bool {
+        agree(self.sends.as_ref(), dialler.receives.as_ref())
+            && agree(self.receives.as_ref(), dialler.sends.as_ref())
     }
 
     /// For people.

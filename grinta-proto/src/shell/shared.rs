@@ -36,9 +36,9 @@ pub(crate) struct State {
     /// Nothing will happen any more.
     pub(crate) is_closed: bool,
     pub(crate) closing: WakerList,
-    pub(crate) dials: BTreeMap<DialId, DialSlot>,
+    pub(crate) dials: BTreeMap<DialId, Box<DialSlot>>,
     pub(crate) endpoints: BTreeMap<EndpointId, EndpointSlot>,
-    /// Flows that a task waits at.
+    /// Flows that a task has waited at. A busy one keeps its place until its handles are gone.
     flows: BTreeMap<FlowId, FlowSlot>,
     pub(crate) sleeps: BTreeMap<SleepId, SleepSlot>,
     pub(crate) queries: BTreeMap<QueryId, QuerySlot>,
@@ -156,7 +156,7 @@ impl Shared {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let result = work(&mut state, &mut wakes);
         state.dispatch(&mut wakes);
-        if state.node.wants_turn() {
+        if !state.driver.is_empty() && state.node.wants_turn() {
             state.driver.wake_into(&mut wakes);
         }
         drop(state);
@@ -316,12 +316,12 @@ impl State {
         read
     }
 
-    /// The receiving handle of a flow is gone, or its task is to be woken.
+    /// The receiving handle of a flow is gone.
     pub(crate) fn forget_reader(&mut self, flow: FlowId) -> Option<Waker> {
         self.forget(flow, |slot| &mut slot.reader)
     }
 
-    /// The sending handle of a flow is gone, or its task is to be woken.
+    /// The sending handle of a flow is gone.
     pub(crate) fn forget_writer(&mut self, flow: FlowId) -> Option<Waker> {
         self.forget(flow, |slot| &mut slot.writer)
     }
@@ -334,6 +334,7 @@ impl State {
         let slot = self.flows.get_mut(&flow)?;
         let waker = end(slot).take();
         if slot.reader.is_empty() && slot.writer.is_empty() {
+            // If the other handle lives and comes to wait, it makes a new one.
             self.flows.remove(&flow);
         }
         waker
@@ -424,8 +425,16 @@ impl State {
                     slot.waker.wake_into(wakes);
                 }
             }
-            Event::FlowReadable(flow) => wakes.add(self.forget_reader(flow)),
-            Event::FlowWritable(flow) => wakes.add(self.forget_writer(flow)),
+            Event::FlowReadable(flow) => {
+                if let Some(slot) = self.flows.get_mut(&flow) {
+                    slot.reader.wake_into(wakes);
+                }
+            }
+            Event::FlowWritable(flow) => {
+                if let Some(slot) = self.flows.get_mut(&flow) {
+                    slot.writer.wake_into(wakes);
+                }
+            }
             Event::Woken(sleep) => {
                 if let Some(slot) = self.sleeps.get_mut(&sleep) {
                     slot.is_over = true;

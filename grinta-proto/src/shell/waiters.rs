@@ -59,11 +59,6 @@ pub(crate) struct Wakes {
 }
 
 impl Wakes {
-    /// Wakes a task, if there is one.
-    pub(crate) fn add(&mut self, waker: Option<Waker>) {
-        self.wakers.extend(waker);
-    }
-
     /// Drops `owner` once the lock is released.
     pub(crate) fn drop_later(&mut self, owner: Arc<dyn Any + Send + Sync>) {
         self.dropped.push(owner);

@@ -13,6 +13,7 @@ use prost::Message;
 
 use crate::codec::{CodecId, MESSAGE_TYPE_LEN_MAX};
 use crate::name::{EndpointName, FabricName, InvalidName, NodeName, Session};
+use crate::wire::frame::length_len;
 use crate::wire::generated;
 use crate::wire::malformed::{FieldFault, MalformedMessage, decode_protobuf};
 
@@ -464,6 +465,8 @@ fn encode_timeout(timeout: Duration) -> u64 {
 }
 
 fn encode_frame(message: &impl Message, buffer: &mut BytesMut) {
+    let length = message.encoded_len();
+    buffer.reserve(length_len(length) + length);
     message
         .encode_length_delimited(buffer)
         .expect("the buffer grows as needed");

@@ -56,8 +56,8 @@ impl Peer {
             flow.send_no_more();
         }
         flow.endpoint = Some(open.endpoint.clone());
+        flow.queue_flush(&mut self.unflushed);
         self.flows.insert(stream, Box::new(flow));
-        self.unflushed.insert(stream);
         Some(stream)
     }
 
@@ -105,7 +105,7 @@ impl Peer {
     pub(crate) fn answer(
         &mut self,
         stream: StreamId,
-        open: &OpenFlow,
+        direction: Direction,
         answer: &FlowAnswer,
     ) -> bool {
         let Some(flow) = self.flows.get_mut(&stream) else {
@@ -121,13 +121,13 @@ impl Peer {
             usize::MAX,
         );
         flow.stage = FlowStage::Open;
-        self.unflushed.insert(stream);
+        flow.queue_flush(&mut self.unflushed);
         match answer {
             FlowAnswer::Accepted { .. } => {
-                if !open.direction.receives() {
+                if !direction.receives() {
                     flow.send_no_more();
                 }
-                if !open.direction.sends() {
+                if !direction.sends() {
                     flow.expect_no_messages(&mut self.connection);
                 }
             }
@@ -163,7 +163,7 @@ impl Peer {
             flow.sent_after_loss(loss)?;
         }
         flow.write(payload, limit)?;
-        self.unflushed.insert(stream);
+        flow.queue_flush(&mut self.unflushed);
         Ok(())
     }
 
@@ -210,7 +210,7 @@ impl Peer {
     pub(crate) fn finish(&mut self, stream: StreamId) {
         if let Some(flow) = self.flows.get_mut(&stream) {
             flow.finish();
-            self.unflushed.insert(stream);
+            flow.queue_flush(&mut self.unflushed);
         }
     }
 
@@ -232,7 +232,6 @@ impl Peer {
     pub(crate) fn abort(&mut self, stream: StreamId, code: Code) {
         if let Some(mut flow) = self.flows.remove(&stream) {
             flow.abort(&mut self.connection, code);
-            self.unflushed.remove(&stream);
         }
     }
 
@@ -240,7 +239,7 @@ impl Peer {
     pub(crate) fn release_sender(&mut self, stream: StreamId) {
         if let Some(flow) = self.flows.get_mut(&stream) {
             flow.release_sender();
-            self.unflushed.insert(stream);
+            flow.queue_flush(&mut self.unflushed);
         }
     }
 
@@ -248,7 +247,7 @@ impl Peer {
     pub(crate) fn release_receiver(&mut self, stream: StreamId, code: Code) {
         if let Some(flow) = self.flows.get_mut(&stream) {
             flow.release_receiver(&mut self.connection, code);
-            self.unflushed.insert(stream);
+            flow.queue_flush(&mut self.unflushed);
         }
     }
 
@@ -316,15 +315,15 @@ impl Peer {
             StreamEvent::Readable { id } => self.handle_readable(id),
             StreamEvent::Writable { id } => {
                 // The control stream is flushed at the end of every turn anyway.
-                if self.flows.contains_key(&id) {
-                    self.unflushed.insert(id);
+                if let Some(flow) = self.flows.get_mut(&id) {
+                    flow.queue_flush(&mut self.unflushed);
                 }
             }
             StreamEvent::Finished { id } => {
                 if let Some(flow) = self.flows.get_mut(&id) {
                     flow.handle_finished();
                     self.events.push_back(PeerEvent::Writable(id));
-                    self.unflushed.insert(id);
+                    flow.queue_flush(&mut self.unflushed);
                 }
             }
             StreamEvent::Stopped { id, .. } if self.is_control(id) => {
@@ -335,7 +334,7 @@ impl Peer {
                 if let Some(flow) = self.flows.get_mut(&id) {
                     flow.handle_stopped(&mut self.connection, Code::from_wire(error_code.into()));
                     self.events.push_back(PeerEvent::Writable(id));
-                    self.unflushed.insert(id);
+                    flow.queue_flush(&mut self.unflushed);
                     self.withdraw_given_up(id);
                 }
             }
@@ -363,10 +362,13 @@ impl Peer {
 
     /// Moves what was gathered into the streams and forgets the flows that are done.
     pub(super) fn flush_flows(&mut self, limits: &Limits) {
-        while let Some(stream) = self.unflushed.pop_first() {
+        // What the connection may still send goes to the oldest first.
+        self.unflushed.sort_unstable();
+        for stream in self.unflushed.drain(..) {
             let Some(flow) = self.flows.get_mut(&stream) else {
                 continue;
             };
+            flow.leave_queue();
             if flow.flush(&mut self.connection, limits.flow_send_buffer) {
                 self.events.push_back(PeerEvent::Writable(stream));
             }
@@ -379,7 +381,8 @@ impl Peer {
     /// The connection is lost: openings fail, handles are woken to learn of it.
     pub(super) fn end_flows(&mut self) {
         self.unflushed.clear();
-        for (&stream, flow) in &self.flows {
+        for (&stream, flow) in &mut self.flows {
+            flow.leave_queue();
             match &flow.stage {
                 // The node re-resolves or fails the dials of a lost peer by itself.
                 FlowStage::Dialled { .. } | FlowStage::Presented => {}
@@ -429,7 +432,7 @@ impl Peer {
                 if !is_told {
                     self.events.push_back(PeerEvent::Readable(stream));
                 }
-                self.unflushed.insert(stream);
+                flow.queue_flush(&mut self.unflushed);
             }
         }
     }
