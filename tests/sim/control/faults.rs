@@ -9,7 +9,7 @@ use super::phases::Phase;
 use super::{Event, Node, TOLD, World, host, index, links, place};
 use crate::network::CutId;
 use crate::oracle;
-use crate::plan::{Action, Fault, HostFault, NodeId, Operation, Step};
+use crate::plan::{Action, Fault, HostFault, NodeId, Operation, Step, Turn};
 use crate::scene::{Claimed, Life};
 
 /// What ends, and when.
@@ -357,32 +357,27 @@ impl World<'_> {
         let Some(active) = self.active.get_mut(&number) else {
             return;
         };
-        let turn = active.turns;
-        active.turns += 1;
-        let fault = active.fault.clone();
-        let every = if let Fault::Flap(_, _, every) = fault {
-            self.flap(number);
-            every
-        } else if let Fault::Swizzle(every) = fault {
-            self.swizzle(number, turn);
-            every
-        } else if let Fault::RollingRestart(every) = fault {
-            self.roll(turn);
-            every
-        } else if let Fault::Host(id, HostFault::Cycles { frozen, awake }) = fault {
-            if turn.is_multiple_of(2) {
-                self.freeze(id);
-                frozen
-            } else {
-                self.thaw(id);
-                awake
-            }
-        } else {
+        let Some((turn, lasts)) = active.fault.turn(active.turns, self.plan.nodes) else {
             return;
         };
-        let every = every.max(Duration::from_millis(1));
+        active.turns += 1;
+        match turn {
+            Turn::Flap => self.flap(number),
+            Turn::CutOff(id) => self.cut_off(number, id),
+            Turn::Reconnect => self.reconnect(number),
+            Turn::Freeze(id) => self.freeze(id),
+            Turn::Thaw(id) => self.thaw(id),
+            Turn::Roll { started, ended } => {
+                if let Some(id) = started {
+                    self.start_unless_held(id);
+                }
+                if let Some(id) = ended {
+                    self.crash(id);
+                }
+            }
+        }
         let undo = Event::Undo(Undo::Turn(number));
-        self.queue.plan(self.now + every, undo);
+        self.queue.plan(self.now + lasts, undo);
     }
 
     /// Turns a flapping cut over.
@@ -398,34 +393,22 @@ impl World<'_> {
         }
     }
 
-    /// Cuts the next node off, in one order, or connects it again, in another.
-    fn swizzle(&mut self, number: usize, turn: u32) {
-        let nodes = self.plan.nodes;
+    fn cut_off(&mut self, number: usize, id: NodeId) {
         let Some(active) = self.active.get_mut(&number) else {
             return;
         };
-        if (turn / nodes).is_multiple_of(2) {
-            let all: Vec<_> = self.plan.node_ids().map(host).collect();
-            let cut = self.network.cut(&[host(NodeId(turn % nodes))], &all);
-            active.cuts.push(cut);
-            self.watch_links(links::Cause::Cut(cut), |_| true);
-        } else if !active.cuts.is_empty() {
-            // From the middle, outwards.
-            let middle = active.cuts.len() / 2;
-            self.network.mend(active.cuts.remove(middle));
-        }
+        let all: Vec<_> = self.plan.node_ids().map(host).collect();
+        let cut = self.network.cut(&[host(id)], &all);
+        active.cuts.push(cut);
+        self.watch_links(links::Cause::Cut(cut), |_| true);
     }
 
-    /// Ends one node, and starts the one that was ended before.
-    fn roll(&mut self, turn: u32) {
-        if turn > self.plan.nodes {
-            return;
-        }
-        if turn > 0 {
-            self.start_unless_held(NodeId(turn - 1));
-        }
-        if turn < self.plan.nodes {
-            self.crash(NodeId(turn));
+    fn reconnect(&mut self, number: usize) {
+        if let Some(active) = self.active.get_mut(&number)
+            && !active.cuts.is_empty()
+        {
+            let middle = active.cuts.len() / 2;
+            self.network.mend(active.cuts.remove(middle));
         }
     }
 

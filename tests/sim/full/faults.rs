@@ -8,7 +8,7 @@ use super::phases::Phase;
 use super::{Item, Stage};
 use crate::network::{CutId, Network};
 use crate::oracle;
-use crate::plan::{Action, Fault, HostFault, NodeId};
+use crate::plan::{Action, Fault, HostFault, NodeId, Turn};
 use crate::scene::Life;
 
 /// What ends, or goes on in another way.
@@ -319,36 +319,32 @@ impl Stage {
 
     /// The next turn of a fault that comes and goes.
     fn turn(self: &Rc<Self>, number: usize) {
-        let mut all = self.active.borrow_mut();
-        let Some(active) = all.get_mut(&number) else {
+        let next = {
+            let mut active = self.active.borrow_mut();
+            active.get_mut(&number).and_then(|active| {
+                active.turns += 1;
+                active.fault.turn(active.turns - 1, self.plan.nodes)
+            })
+        };
+        let Some((turn, lasts)) = next else {
             return;
         };
-        let turn = active.turns;
-        active.turns += 1;
-        let fault = active.fault.clone();
-        drop(all);
-        let every = if let Fault::Flap(_, _, every) = fault {
-            self.flap(number);
-            every
-        } else if let Fault::Swizzle(every) = fault {
-            self.swizzle(number, turn);
-            every
-        } else if let Fault::RollingRestart(every) = fault {
-            self.roll(turn);
-            every
-        } else if let Fault::Host(id, HostFault::Cycles { frozen, awake }) = fault {
-            if turn.is_multiple_of(2) {
-                self.freeze(id);
-                frozen
-            } else {
-                self.thaw(id);
-                awake
+        match turn {
+            Turn::Flap => self.flap(number),
+            Turn::CutOff(id) => self.cut_off(number, id),
+            Turn::Reconnect => self.reconnect(number),
+            Turn::Freeze(id) => self.freeze(id),
+            Turn::Thaw(id) => self.thaw(id),
+            Turn::Roll { started, ended } => {
+                if let Some(id) = started {
+                    self.start_unless_held(id);
+                }
+                if let Some(id) = ended {
+                    self.crash(id);
+                }
             }
-        } else {
-            return;
-        };
-        let every = every.max(Duration::from_millis(1));
-        self.plan_item(self.now() + every, Item::Undo(Undo::Turn(number)));
+        }
+        self.plan_item(self.now() + lasts, Item::Undo(Undo::Turn(number)));
     }
 
     /// Turns a flapping cut over.
@@ -370,36 +366,21 @@ impl Stage {
         });
     }
 
-    /// Cuts the next node off, in one order, or connects it again, in another.
-    fn swizzle(&self, number: usize, turn: u32) {
-        let nodes = self.plan.nodes;
+    fn cut_off(&self, number: usize, id: NodeId) {
         let all: Vec<_> = self.hosts.iter().map(|host| host.id()).collect();
-        let mut active = self.active.borrow_mut();
-        let Some(active) = active.get_mut(&number) else {
-            return;
-        };
-        let index = (turn % nodes) as usize;
-        self.with_network(|network| {
-            if (turn / nodes).is_multiple_of(2) {
-                active.cuts.push(network.cut(&[all[index]], &all));
-            } else if !active.cuts.is_empty() {
-                // From the middle, outwards.
-                let middle = active.cuts.len() / 2;
-                network.mend(active.cuts.remove(middle));
-            }
-        });
+        let cut = self.with_network(|network| network.cut(&[self.host(id).id()], &all));
+        if let Some(active) = self.active.borrow_mut().get_mut(&number) {
+            active.cuts.push(cut);
+        }
     }
 
-    /// Ends one node, and starts the one that was ended before.
-    fn roll(self: &Rc<Self>, turn: u32) {
-        if turn > self.plan.nodes {
-            return;
-        }
-        if turn > 0 {
-            self.start_unless_held(NodeId(turn - 1));
-        }
-        if turn < self.plan.nodes {
-            self.crash(NodeId(turn));
+    fn reconnect(&self, number: usize) {
+        if let Some(active) = self.active.borrow_mut().get_mut(&number)
+            && !active.cuts.is_empty()
+        {
+            let middle = active.cuts.len() / 2;
+            let cut = active.cuts.remove(middle);
+            self.with_network(|network| network.mend(cut));
         }
     }
 

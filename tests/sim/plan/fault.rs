@@ -113,6 +113,28 @@ pub enum Weather {
     MarkEcn(u32),
 }
 
+/// What a fault does that comes and goes, each time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Turn {
+    /// Its cut begins or ends.
+    Flap,
+    /// A node is cut off from all others.
+    CutOff(NodeId),
+    /// Of the nodes that are cut off, the one in the middle is connected again.
+    Reconnect,
+    /// A process is frozen.
+    Freeze(NodeId),
+    /// A process goes on.
+    Thaw(NodeId),
+    /// A process is started again, and the next one ends.
+    Roll {
+        /// Unless another fault is to start it.
+        started: Option<NodeId>,
+        /// The next one, if there is one.
+        ended: Option<NodeId>,
+    },
+}
+
 /// What an attacker does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Attack {
@@ -189,6 +211,32 @@ impl Fault {
             | Self::Reorder(_)
             | Self::Weather(_) => Vec::new(),
         }
+    }
+
+    /// What it does for the `turn`th time, from zero, and for how long that is all; `None` if it does
+    /// not come and go.
+    pub(crate) fn turn(&self, turn: u32, nodes: u32) -> Option<(Turn, Duration)> {
+        let (turn, lasts) = if let Self::Flap(_, _, every) = self {
+            (Turn::Flap, *every)
+        } else if let Self::Swizzle(every) = self {
+            let turn = match (turn / nodes).is_multiple_of(2) {
+                true => Turn::CutOff(NodeId(turn % nodes)),
+                false => Turn::Reconnect,
+            };
+            (turn, *every)
+        } else if let Self::RollingRestart(every) = self {
+            let of_plan = |turn: u32| Some(NodeId(turn)).filter(|node| node.0 < nodes);
+            let (started, ended) = (turn.checked_sub(1).and_then(of_plan), of_plan(turn));
+            (Turn::Roll { started, ended }, *every)
+        } else if let Self::Host(node, HostFault::Cycles { frozen, awake }) = self {
+            match turn.is_multiple_of(2) {
+                true => (Turn::Freeze(*node), *frozen),
+                false => (Turn::Thaw(*node), *awake),
+            }
+        } else {
+            return None;
+        };
+        Some((turn, lasts.max(Duration::from_millis(1))))
     }
 
     /// Whether a node does not run while this lasts.

@@ -43,6 +43,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+pub(crate) use self::fault::Turn;
 pub use self::fault::{Attack, Fault, HostFault, Weather};
 pub use self::operation::{CallPlan, FlowEnd, FlowPlan, Operation, Reading};
 pub use self::text::PlanError;
