@@ -362,6 +362,11 @@ fn top_shows_nodes_and_what_goes_on() {
         "{seen}"
     );
 
+    top.interrupt();
+    // What it had on its way is read to the end, so that it can write it.
+    top.stdout.by_ref().for_each(drop);
+    assert!(top.child.wait().unwrap().success());
+
     let once = home.joined(&["top", "--once", "--interval", "0.5"], &address);
     let screen = text(&once.stdout);
     assert!(once.status.success(), "{}", text(&once.stderr));

@@ -16,28 +16,33 @@ use crate::listing::{dash, health, milliseconds};
 use crate::output::{is_styled, print, print_json, table};
 
 pub(crate) async fn run(top: &Top) -> Result<(), Failure> {
-    top.attachment
-        .run(async |fabric| {
-            let mut before = Samples::take(fabric).await;
-            let mut screen = Screen::open(top);
-            if !top.once && !top.json {
-                screen.show(&View::new(fabric, &before, &before).lines())?;
-            }
-            loop {
-                fabric.sleep(top.interval).await;
-                let samples = Samples::take(fabric).await;
-                let view = View::new(fabric, &before, &samples);
-                match top.json {
-                    true => print_json(&view.to_json())?,
-                    false => screen.show(&view.lines())?,
-                }
-                if top.once {
-                    return Ok(());
-                }
-                before = samples;
-            }
-        })
-        .await
+    let outcome = top.attachment.run(async |fabric| look(fabric, top).await);
+    match outcome.await {
+        // It has no other end.
+        Err(failure) if failure.is_interruption() && !top.once => Ok(()),
+        outcome => outcome,
+    }
+}
+
+async fn look(fabric: &Fabric, top: &Top) -> Result<(), Failure> {
+    let mut before = Samples::take(fabric).await;
+    let mut screen = Screen::open(top);
+    if !top.once && !top.json {
+        screen.show(&View::new(fabric, &before, &before).lines())?;
+    }
+    loop {
+        fabric.sleep(top.interval).await;
+        let samples = Samples::take(fabric).await;
+        let view = View::new(fabric, &before, &samples);
+        match top.json {
+            true => print_json(&view.to_json())?,
+            false => screen.show(&view.lines())?,
+        }
+        if top.once {
+            return Ok(());
+        }
+        before = samples;
+    }
 }
 
 /// What those nodes said of themselves that do so, and when.
@@ -299,7 +304,7 @@ impl Screen {
         let mut frame = "\x1b[H".to_owned();
         for line in lines.iter().take(height.saturating_sub(1)) {
             frame.push_str(&self.dress(line, width));
-            frame.push_str("\x1b[K\r\n");
+            frame.push_str("\x1b[K\n");
         }
         frame.push_str("\x1b[J");
         let mut stdout = io::stdout().lock();
