@@ -1,7 +1,5 @@
 //! Who is let in: the one who can mend it gets the typed error, the other counts a refusal.
 
-use std::io;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -14,7 +12,7 @@ use crate::node::{
     EndpointRefusal, JoinError,
 };
 use crate::rules;
-use crate::tls::testing::{DAY, Leaf, NOW, TestCa};
+use crate::tls::testing::{DAY, Leaf, Log, NOW, TestCa};
 use crate::tls::{Credentials, Der, TlsFailure};
 use crate::wire::code::Code;
 
@@ -435,8 +433,7 @@ fn no_secret_is_in_anything_that_is_printed() {
     for told in &world.trace {
         printed += told;
     }
-    let logged = log.0.lock().unwrap().clone();
-    let logged = String::from_utf8(logged).unwrap();
+    let logged = log.text();
     assert!(logged.contains("quinn_proto") && logged.contains("grinta::"));
     printed += &logged;
     let derived = ["connection-id", "stateless-reset"].map(|label| credentials.derive(label));
@@ -451,20 +448,5 @@ fn no_secret_is_in_anything_that_is_printed() {
         assert!(!printed.contains(decimal), "in decimal");
         let raw = secret[..8].escape_ascii().to_string();
         assert!(!printed.contains(&raw), "as bytes");
-    }
-}
-
-/// What was logged.
-#[derive(Debug, Default, Clone)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
