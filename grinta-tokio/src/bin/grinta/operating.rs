@@ -5,7 +5,7 @@ use std::future::pending;
 use std::time::Duration;
 
 use grinta_tokio::{
-    Caller, DialCause, DialError, Endpoint, Fabric, Json, MemberState, NodeName, Request,
+    Caller, DialCause, DialError, Endpoint, Fabric, Holder, Json, MemberState, NodeName, Request,
     STATUS_ENDPOINT, WatchError, rules,
 };
 use serde::{Deserialize, Serialize};
@@ -72,6 +72,9 @@ pub(crate) async fn leave(leave: &Leave) -> Result<(), Failure> {
     leave
         .attachment
         .run(async |fabric| {
+            // That it takes orders may be news that is still on its way.
+            let known = until_known(fabric, node);
+            fabric.timeout(SPREADING, known).await.ok();
             let dial = fabric.dial(ORDERS_ENDPOINT).at(node.clone());
             let caller: Caller<Order, ()> = match dial.caller(Json).await {
                 Ok(caller) => caller,
@@ -92,6 +95,25 @@ pub(crate) async fn leave(leave: &Leave) -> Result<(), Failure> {
             }
         })
         .await
+}
+
+/// Waits until a node is known to take orders.
+async fn until_known(fabric: &Fabric, node: &NodeName) {
+    let mut watch = fabric.watch_names(ORDERS_ENDPOINT);
+    loop {
+        let holders = fabric.resolve_all(ORDERS_ENDPOINT).unwrap_or_default();
+        let is_it = |holder: &Holder| match holder {
+            Holder::Local => false,
+            Holder::Remote { node: holder, .. } => holder == node,
+        };
+        if holders.iter().any(is_it) {
+            return;
+        }
+        match watch.next().await {
+            Ok(_) | Err(WatchError::Lagged) => {}
+            Err(_) => return pending().await,
+        }
+    }
 }
 
 /// What becomes of a member that is about to leave.
@@ -126,6 +148,9 @@ fn explain(node: &NodeName, error: DialError) -> Failure {
 
 /// The name under which all nodes that take orders do so.
 const ORDERS_ENDPOINT: &str = "grinta.up";
+
+/// Longer than a name takes to be known everywhere.
+const SPREADING: Duration = Duration::from_secs(5);
 
 /// How long one may take to say what is wanted.
 const ORDER_TIMEOUT: Duration = Duration::from_secs(5);

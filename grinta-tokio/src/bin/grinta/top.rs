@@ -25,14 +25,18 @@ pub(crate) async fn run(top: &Top) -> Result<(), Failure> {
 }
 
 async fn look(fabric: &Fabric, top: &Top) -> Result<(), Failure> {
-    let mut before = Samples::take(fabric).await;
+    let patience = match top.once {
+        true => PATIENCE_ONCE,
+        false => PATIENCE_LIVE,
+    };
+    let mut before = Samples::take(fabric, patience).await;
     let mut screen = Screen::open(top);
     if !top.once && !top.json {
         screen.show(&View::new(fabric, &before, &before).lines())?;
     }
     loop {
         fabric.sleep(top.interval).await;
-        let samples = Samples::take(fabric).await;
+        let samples = Samples::take(fabric, patience).await;
         let view = View::new(fabric, &before, &samples);
         match top.json {
             true => print_json(&view.to_json())?,
@@ -49,9 +53,9 @@ async fn look(fabric: &Fabric, top: &Top) -> Result<(), Failure> {
 struct Samples(BTreeMap<NodeName, (Instant, Status)>);
 
 impl Samples {
-    async fn take(fabric: &Fabric) -> Self {
+    async fn take(fabric: &Fabric, patience: Duration) -> Self {
         let mut samples = BTreeMap::new();
-        let fan_out = fabric.fan_out(STATUS_ENDPOINT).deadline(STATUS_TIMEOUT);
+        let fan_out = fabric.fan_out(STATUS_ENDPOINT).deadline(patience);
         // Without anybody who tells, there is nobody to ask.
         if let Ok(mut outcomes) = fan_out.call::<(), Status, _>(Json, ()) {
             while let Some(outcome) = outcomes.next().await {
@@ -357,8 +361,11 @@ const HEADING: [&str; 13] = [
     "SLOW",
 ];
 
-/// How long a node may take to say how it is.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a node may take to say how it is, on a screen that is to go on.
+const PATIENCE_LIVE: Duration = Duration::from_secs(1);
+
+/// How long, where there is one answer, which is to be whole.
+const PATIENCE_ONCE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
