@@ -147,6 +147,7 @@ pub mod rules;
 mod share;
 mod shell;
 mod tls;
+mod whim;
 pub mod wire;
 
 #[cfg(feature = "json")]
@@ -200,6 +201,8 @@ pub use tls::{
 };
 #[cfg(feature = "development")]
 pub use tls::{DevelopmentCa, DevelopmentError};
+#[cfg(grinta_mutants)]
+pub use whim::set_whims;
 pub use wire::code::{Code, UnknownCode};
 pub use wire::control::{LabelsError, NameView};
 pub use wire::frame::FrameError;

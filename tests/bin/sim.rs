@@ -31,6 +31,10 @@ struct Arguments {
     #[cfg(grinta_mutants)]
     #[arg(long, global = true, value_parser = mutants::become_mutant)]
     mutant: Option<grinta_proto::Mutant>,
+    /// Nodes do often what they may do and seldom have cause to, as each seed has it.
+    #[cfg(grinta_mutants)]
+    #[arg(long, global = true)]
+    whims: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -139,6 +143,10 @@ struct Source {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    #[cfg(grinta_mutants)]
+    if arguments.whims {
+        grinta_tests::have_whims();
+    }
     let done = match arguments.call {
         Call::Swarm(arguments) => Ok(swarm(&arguments)),
         Call::Replay(arguments) => replay(*arguments),

@@ -203,7 +203,8 @@
 //! ```
 //!
 //! In such a build every call takes `--mutant`, so that what is found can be replayed, shrunk and
-//! looked at.
+//! looked at. And each takes `--whims`: nodes then do often what they may do at any time and seldom
+//! have cause to (`whim!(Name)`), and nothing may break.
 
 mod claims;
 mod clock;
@@ -246,6 +247,8 @@ pub use crate::plan::{
     Action, Attack, CallPlan, Fault, FlowEnd, FlowPlan, HostFault, NodeId, Operation, Plan,
     PlanError, Reading, Room, Step, Tier, Weather,
 };
+#[cfg(grinta_mutants)]
+pub use crate::run::have_whims;
 pub use crate::run::{Lines, Swarm, Tally};
 pub use crate::scene::{Claimed, FlowStage, Happening, Life, Scene, Seen};
 pub use crate::shrink::Shrunk;

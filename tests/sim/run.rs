@@ -31,6 +31,16 @@ enum Take {
     Second,
 }
 
+/// Whether the nodes of this process have whims.
+#[cfg(grinta_mutants)]
+static HAVE_WHIMS: std::sync::OnceLock<()> = std::sync::OnceLock::new();
+
+/// From here on nodes do often what they may do and seldom have cause to, as each plan's seed has it.
+#[cfg(grinta_mutants)]
+pub fn have_whims() {
+    HAVE_WHIMS.get_or_init(|| ());
+}
+
 /// Many seeds to run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Swarm {
@@ -92,6 +102,8 @@ impl Plan {
             Tier::Full => full::run,
         };
         marks::take_reached();
+        #[cfg(grinta_mutants)]
+        grinta_proto::set_whims(HAVE_WHIMS.get().map(|()| self.seed));
         let mut outcome = None;
         // A run that panics leaves nothing behind that anybody looks at.
         let held = allocation_counter::measure(|| {

@@ -18,6 +18,7 @@ use crate::node::endpoint::IncomingId;
 use crate::node::event::{FlowLoss, FlowReadError, FlowWriteError};
 use crate::node::peer::PeerKey;
 use crate::node::timers::TimerKey;
+use crate::whim::whim;
 use crate::wire::code::Code;
 use crate::wire::frame::{FrameDecoder, FrameError};
 
@@ -578,6 +579,7 @@ pub(crate) fn read_chunk(connection: &mut Connection, stream: StreamId, max: usi
         // Ended, reset or stopped before, all of which the reader has noted; nothing will come.
         return Chunk::End;
     };
+    let max = if whim!(ShortReads) { 1 } else { max };
     let read = chunks.next(max);
     // Credit that is due goes out with the connection's next packets: whoever reads marks it.
     let _ = chunks.finalize();

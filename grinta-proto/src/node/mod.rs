@@ -18,6 +18,7 @@ use rand::{Rng, SeedableRng};
 use crate::config::{Config, ConfigError, Labels, Limits};
 use crate::name::{EndpointName, NodeName, Session};
 use crate::tls::{Credentials, CredentialsError, SharedClock};
+use crate::whim::whim;
 use crate::wire::code::Code;
 use crate::wire::control::{LabelsError, check_labels};
 use crate::wire::stream::{FlowAnswer, Hello, Refusal, RefusalReason};
@@ -385,6 +386,7 @@ impl Node {
         segments_max: usize,
         buffer: &mut Vec<u8>,
     ) -> Option<Transmit> {
+        let segments_max = if whim!(OneSegment) { 1 } else { segments_max };
         let transmit = self.connections.poll_transmit(now, segments_max, buffer)?;
         self.counters.bytes_sent += transmit.length as u64;
         Some(transmit)

@@ -13,6 +13,7 @@ use super::directory::{CLAIM_OVERHEAD, Directory};
 use super::proofs::Proofs;
 use crate::mutant::mutant;
 use crate::name::NodeName;
+use crate::whim::whim;
 use crate::wire::claims::{HeadProof, OwnerCertificate, OwnerDelta, OwnerHead, ROOT_LEN, Version};
 use crate::wire::control::{DATAGRAM_LEN_MAX, LabelChange, Labelling, Rumour};
 use crate::wire::generated;
@@ -206,6 +207,9 @@ fn inline(
         version: since.min(head.version),
         ..head.clone()
     };
+    if whim!(HeadsAlone) {
+        return None;
+    }
     // The directory counts more bytes for a claim than most take.
     let mut delta = directory.delta_for(&theirs, 2 * room)?;
     delta.proof = proof.map(|proof| Box::new(proof.clone()));

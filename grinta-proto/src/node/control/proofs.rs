@@ -12,6 +12,7 @@ use ring::digest;
 use super::directory::{Basis, CLAIM_OVERHEAD, DirectoryLimits, Update};
 use super::notary::{Notary, Signature, statement};
 use crate::name::{EndpointName, FabricName, NodeName};
+use crate::whim::whim;
 use crate::wire::claims::{
     CertificateId, HeadProof, OwnerCertificate, OwnerDelta, OwnerHead, Root, Version,
 };
@@ -103,7 +104,7 @@ impl Proofs {
 
     /// Whether our own head may be signed for the sake of a rumour: about once a second.
     pub(super) fn may_sign(&mut self, now: Instant) -> bool {
-        self.reserve.take(now)
+        !whim!(SignatureWaits) && self.reserve.take(now)
     }
 
     pub(super) fn sign(&mut self, head: OwnerHead, root: Root) {

@@ -20,6 +20,7 @@ use super::leave::Life;
 use super::proving::{Taken, Teller};
 use super::{Channel, Control, ControlOutput, ControlTimer, EARLY_SHARE, Violation};
 use crate::name::NodeName;
+use crate::whim::whim;
 use crate::wire::claims::{OwnerHead, Version};
 use crate::wire::control::{ControlMessage, NameHeads, NamePull, Names, SyncReply, SyncRequest};
 
@@ -225,7 +226,7 @@ impl Control {
             heads: Vec::new(),
             token: exchange.token,
         };
-        let mut room = self.message_len;
+        let mut room = self.message_room();
         while let Some(bucket) = remaining.front() {
             let heads: Vec<_> = self.directory.heads_in((*bucket).into()).collect();
             let length = heads.iter().map(head_len).sum();
@@ -374,7 +375,7 @@ impl Control {
 
     /// Asks for what these heads lack, as far as a message holds. Returns whether it holds less.
     pub(super) fn pull(&mut self, from: &NodeName, mut heads: Vec<OwnerHead>, token: u32) -> bool {
-        let (mut room, wanted) = (self.message_len, heads.len());
+        let (mut room, wanted) = (self.message_room(), heads.len());
         heads.retain(|head| {
             let length = head_len(head);
             let fits = length <= room;
@@ -421,10 +422,11 @@ impl Control {
             truncated: false,
             certificates: Vec::new(),
         };
-        let mut room = self.message_len;
+        let mut room = self.message_room();
+        let for_heads = room / 4;
         for (ours, theirs) in asked {
             // Room is kept for the heads that remain.
-            if room <= self.message_len / 4 {
+            if room <= for_heads {
                 let length = head_len(&ours);
                 names.truncated |= length > room;
                 if length <= room {
@@ -433,7 +435,7 @@ impl Control {
                 }
                 continue;
             }
-            let budget = room - self.message_len / 4;
+            let budget = room - for_heads;
             let delta = self.directory.delta_for(&theirs, budget);
             let Some(delta) = delta.and_then(|delta| self.proven(delta)) else {
                 continue;
@@ -457,6 +459,14 @@ impl Control {
             names.deltas.push(delta);
         }
         self.send(to, ControlMessage::Names(names), Channel::Stream);
+    }
+
+    /// What a message may hold, in bytes.
+    fn message_room(&self) -> usize {
+        match whim!(ShortMessages) {
+            true => self.message_len / 32,
+            false => self.message_len,
+        }
     }
 
     fn patience(&self, now: Instant) -> Instant {
