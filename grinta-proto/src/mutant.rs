@@ -5,8 +5,9 @@
 //! them are `false` to the compiler, and nothing of them is left. With it a process turns one on, as
 //! `sim --mutant` does; `.ci/mutants` is the compiler that sets it.
 //!
-//! Which one is on is the only global that the core ever reads, and exists under the cfg alone: a
-//! mutant that were passed down as an argument would change each signature on its way.
+//! Which one is on, and what the core's [whims](crate::whim) are drawn from, are the only globals that
+//! the core ever reads, and exist under the cfg alone: passed down as an argument they would change
+//! each signature on their way.
 
 /// Whether a mutant is on.
 #[cfg(grinta_mutants)]

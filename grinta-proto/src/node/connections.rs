@@ -459,16 +459,18 @@ impl Connections {
             return;
         };
         let handle: ConnectionHandle = peer.handle();
+        let mut is_answered = false;
         while let Some(event) = peer.poll_endpoint_event() {
             if event.is_drained() {
                 self.by_handle.remove(&handle.0);
             }
             if let Some(answer) = self.quic.handle_event(handle, event) {
                 peer.handle_event(answer);
-                if !std::mem::replace(&mut peer.is_touched, true) {
-                    self.touched.push_back(key);
-                }
+                is_answered = true;
             }
+        }
+        if is_answered {
+            self.touch(key);
         }
     }
 

@@ -218,8 +218,12 @@ enum Command {
     Release(EndpointName),
     Dial(DialId, DialRequest),
     Query(QueryId, QueryRequest),
-    Sleep(SleepId, Duration),
-    Repeat(SleepId, Duration),
+    Sleep {
+        id: SleepId,
+        delay: Duration,
+        /// After which it ends again, each time.
+        period: Option<Duration>,
+    },
     SetLabels(Labels),
     /// The credentials were replaced.
     JudgePeers,
@@ -588,8 +592,7 @@ impl Node {
             Command::Release(name) => self.control.release(now, &name),
             Command::Dial(id, request) => self.begin_dial(now, id, request),
             Command::Query(id, request) => self.control.query(now, id, request),
-            Command::Sleep(id, duration) => self.begin_sleep(now, id, duration, None),
-            Command::Repeat(id, period) => self.begin_sleep(now, id, period, Some(period)),
+            Command::Sleep { id, delay, period } => self.begin_sleep(now, id, delay, period),
             Command::SetLabels(labels) => self.change_labels(now, labels),
             Command::JudgePeers => self.judge_peers(now),
             Command::Leave => self.begin_leave(now),

@@ -19,20 +19,22 @@ pub(super) struct Sleeping {
 impl Node {
     /// Ends with [`Event::Woken`] when `duration` has passed.
     pub fn sleep(&mut self, duration: Duration) -> SleepId {
-        self.issued += 1;
-        let id = SleepId(self.issued);
-        self.commands.push_back(Command::Sleep(id, duration));
-        id
+        self.command_sleep(duration, None)
     }
 
     /// Tells [`Event::Woken`] after each `period`, until it is given up.
     /// Of moments that have passed by the same turn one is told: those that follow stay where they
     /// are. A period below 1 ms is taken for 1 ms.
     pub fn repeat(&mut self, period: Duration) -> SleepId {
+        let period = period.max(PERIOD_MIN);
+        self.command_sleep(period, Some(period))
+    }
+
+    fn command_sleep(&mut self, delay: Duration, period: Option<Duration>) -> SleepId {
         self.issued += 1;
         let id = SleepId(self.issued);
-        let period = period.max(PERIOD_MIN);
-        self.commands.push_back(Command::Repeat(id, period));
+        self.commands
+            .push_back(Command::Sleep { id, delay, period });
         id
     }
 
@@ -40,19 +42,14 @@ impl Node {
     /// the next turn.
     #[must_use]
     pub fn sleep_left(&self, sleep: SleepId) -> Option<Duration> {
-        let sleeping = self.sleeps.get(&sleep)?;
-        Some(
-            sleeping
-                .timer
-                .deadline()
-                .saturating_duration_since(self.now),
-        )
+        let deadline = self.sleeps.get(&sleep)?.timer.deadline();
+        Some(deadline.saturating_duration_since(self.now))
     }
 
     /// Gives up a sleep that has not ended.
     pub fn cancel_sleep(&mut self, sleep: SleepId) {
         self.commands
-            .retain(|command| !matches!(command, Command::Sleep(id, _) | Command::Repeat(id, _) if *id == sleep));
+            .retain(|command| !matches!(command, Command::Sleep { id, .. } if *id == sleep));
         if let Some(sleeping) = self.sleeps.remove(&sleep) {
             self.timers.disarm(sleeping.timer);
         }

@@ -117,6 +117,14 @@ pub struct Level {
     pub limit: usize,
 }
 
+impl Level {
+    /// What is in use, as a share of the limit.
+    #[must_use]
+    pub fn share(&self) -> f64 {
+        self.used as f64 / self.limit.max(1) as f64
+    }
+}
+
 /// A member.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -486,8 +494,7 @@ impl Node {
             Command::Join
             | Command::Claim(_)
             | Command::Release(_)
-            | Command::Sleep(..)
-            | Command::Repeat(..)
+            | Command::Sleep { .. }
             | Command::SetLabels(_)
             | Command::JudgePeers
             | Command::Query(..)

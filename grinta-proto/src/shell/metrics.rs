@@ -211,7 +211,7 @@ fn queues(snapshot: &Snapshot) -> Vec<GaugeMetric> {
     let mut show = |name, queue, levels: Vec<Level>| {
         let used = levels.iter().map(|level| level.used).sum();
         gauges.push(labelled(name, "queue", queue, count(used)));
-        let fullest = levels.into_iter().map(share).fold(0.0, f64::max);
+        let fullest = levels.iter().map(Level::share).fold(0.0, f64::max);
         gauges.push(labelled("grinta.queue.fullest", "queue", queue, fullest));
     };
     show("grinta.queue.bytes", "control", control.collect());
@@ -296,10 +296,6 @@ const fn count(count: usize) -> f64 {
 
 fn truth(is_so: bool) -> f64 {
     f64::from(u8::from(is_so))
-}
-
-fn share(level: Level) -> f64 {
-    count(level.used) / count(level.limit.max(1))
 }
 
 const METADATA: Metadata<'_> = Metadata::new("grinta", Importance::INFO, None);

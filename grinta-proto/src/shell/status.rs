@@ -71,7 +71,11 @@ impl From<&Snapshot> for Status {
         let bytes: Vec<_> = control.chain(flows).chain(local).collect();
         let accept = snapshot.endpoints.iter().map(|it| it.accept_queue);
         let accept: Vec<_> = accept.collect();
-        let fullest = bytes.iter().chain(&accept).map(share).fold(0.0, f64::max);
+        let fullest = bytes
+            .iter()
+            .chain(&accept)
+            .map(Level::share)
+            .fold(0.0, f64::max);
         Self {
             session: snapshot.session.0,
             members_alive,
@@ -166,10 +170,6 @@ async fn answer(shared: &Shared, incoming: Incoming) {
             return;
         }
     }
-}
-
-fn share(level: &Level) -> f64 {
-    level.used as f64 / level.limit.max(1) as f64
 }
 
 /// Those who are served at once: each may cost a snapshot, and there are few who look.

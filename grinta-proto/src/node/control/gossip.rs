@@ -203,13 +203,13 @@ fn inline(
     proof: Option<&HeadProof>,
     room: usize,
 ) -> Option<(OwnerDelta, usize)> {
+    if whim!(HeadsAlone) {
+        return None;
+    }
     let theirs = OwnerHead {
         version: since.min(head.version),
         ..head.clone()
     };
-    if whim!(HeadsAlone) {
-        return None;
-    }
     // The directory counts more bytes for a claim than most take.
     let mut delta = directory.delta_for(&theirs, 2 * room)?;
     delta.proof = proof.map(|proof| Box::new(proof.clone()));
